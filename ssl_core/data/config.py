@@ -1,0 +1,43 @@
+"""Which images a search or a training uses, and how they are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssl_core.data.catalogue import DATASET_CARDS
+from ssl_core.errors import UserError, check_choice, check_integer
+from ssl_core.names import DATASET_NAMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, and which of them are labeled.
+
+    Args:
+        data_dir: folder of the images; None for those that come with the package.
+        image_size: side to which a folder's images are resized; None elsewhere.
+        num_labels, num_validation: images drawn; None for all there are, and half of them.
+        split_seed: the draw of labels and validation images.
+        flip: mirror images when augmenting; None for the data set's own rule.
+    """
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    image_size: int | None = None
+    num_labels: int | None = None
+    num_validation: int | None = None
+    split_seed: int = 0
+    flip: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("dataset", self.dataset, DATASET_NAMES)
+        if self.num_labels is not None:
+            check_integer("num_labels", self.num_labels, 1)
+        if self.num_validation is not None:
+            check_integer("num_validation", self.num_validation, 1)
+        check_integer("split_seed", self.split_seed, 0, 2**32 - 1)
+        if self.flip and DATASET_CARDS[self.dataset].flip_fixed:
+            raise UserError(
+                f"flip is on with {self.dataset}; allowed: off, because a mirrored digit is another or "
+                "none; leave it out."
+            )

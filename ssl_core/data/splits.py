@@ -1,0 +1,144 @@
+"""Which images are labeled, unlabeled and for validation: named, seeded, reproducible draws.
+
+Validation images are drawn first, in proportion to the classes; labels are then given to the
+classes in turn. So for one seed the validation images do not depend on the number of labels,
+and the 20 labeled images are among the 50.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_core.data.images import UNKNOWN_LABEL, Indices, Labels
+from ssl_core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Indices into a data set's training images, each sorted.
+
+    ``unlabeled`` holds every image that is not for validation, the labeled ones among them:
+    their label is not used there.
+    """
+
+    labeled: Indices
+    unlabeled: Indices
+    validation: Indices
+    seed: int
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the three index lists, which names the draw."""
+        digest = hashlib.sha256()
+        for indices in (self.labeled, self.unlabeled, self.validation):
+            digest.update(np.ascontiguousarray(indices, dtype="<i8").tobytes())
+            digest.update(b"|")
+        return digest.hexdigest()
+
+
+def draw_split(
+    labels: Labels,
+    class_names: tuple[str, ...],
+    *,
+    num_labels: int | None,
+    num_validation: int | None,
+    seed: int,
+) -> Split:
+    """Draw the labeled and validation images of a data set.
+
+    Args:
+        labels: (N,) class of each training image, -1 where unknown.
+        num_labels: labeled images to train on, at least one per class; None for all that
+            validation leaves.
+        num_validation: images to choose on; None for half of those with a label.
+        seed: the draw; the same seed gives nested labels and the same validation images.
+
+    Raises:
+        UserError: there are fewer labels than classes, or not enough labeled images.
+    """
+    num_classes = len(class_names)
+    random = np.random.RandomState(seed)  # its stream is frozen, a Generator's is not
+    available = int((labels != UNKNOWN_LABEL).sum())
+    by_class = [
+        random.permutation(np.flatnonzero(labels == label)).astype(np.int64)
+        for label in range(num_classes)
+    ]
+    _check_every_class_has_images(by_class, class_names)
+    if num_validation is None:
+        num_validation = available // 2
+    if num_labels is None:
+        num_labels = available - num_validation
+    _check_counts(num_labels, num_validation, available, num_classes)
+
+    sizes = np.array([len(indices) for indices in by_class])
+    for_validation = _proportional_counts(sizes, num_validation)
+    turn = random.permutation(num_classes)
+    for_labels = _counts_in_turn(sizes - for_validation, num_labels, turn)
+    empty = [name for name, count in zip(class_names, for_labels, strict=True) if count == 0]
+    if empty:
+        raise UserError(
+            f"class {empty[0]!r} would have no labeled image to train on: {num_validation} validation "
+            f"images leave none of its {sizes[class_names.index(empty[0])]}; use fewer validation "
+            "images or give that class more."
+        )
+    validation = [own[:n] for own, n in zip(by_class, for_validation, strict=True)]
+    labeled = [
+        own[skip : skip + n]
+        for own, skip, n in zip(by_class, for_validation, for_labels, strict=True)
+    ]
+    chosen = np.sort(np.concatenate(validation))
+    return Split(
+        labeled=np.sort(np.concatenate(labeled)),
+        unlabeled=np.setdiff1d(np.arange(len(labels), dtype=np.int64), chosen),
+        validation=chosen,
+        seed=seed,
+    )
+
+
+def _check_every_class_has_images(by_class: list[Indices], class_names: tuple[str, ...]) -> None:
+    for name, indices in zip(class_names, by_class, strict=True):
+        if len(indices) == 0:
+            raise UserError(
+                f"class {name!r} has no labeled images; allowed: at least one per class to train on "
+                "and one to validate; add labeled images or remove the class."
+            )
+
+
+def _check_counts(num_labels: int, num_validation: int, available: int, num_classes: int) -> None:
+    if num_labels < num_classes:
+        raise UserError(
+            f"labels is {num_labels}, fewer than the {num_classes} classes; allowed: at least one per "
+            f"class; give --labels {num_classes} or more."
+        )
+    if num_validation < 1:
+        raise UserError(
+            f"validation is {num_validation}; allowed: at least 1 image to choose on; give more."
+        )
+    if num_labels + num_validation > available:
+        raise UserError(
+            f"{num_labels} labels and {num_validation} validation images are more than the {available} "
+            f"images with a label; allowed: together at most {available}; lower --labels or --validation."
+        )
+
+
+def _proportional_counts(sizes: Indices, total: int) -> Indices:
+    """Return counts that sum to ``total`` in proportion to ``sizes``, by largest remainder."""
+    exact = sizes * (total / sizes.sum())
+    counts = np.floor(exact).astype(np.int64)
+    by_remainder = np.argsort(-(exact - counts), kind="stable")
+    counts[by_remainder[: total - counts.sum()]] += 1
+    return counts
+
+
+def _counts_in_turn(sizes: Indices, total: int, turn: Indices) -> Indices:
+    """Return counts that sum to ``total``, one to each class in turn while it has images left."""
+    counts = np.zeros_like(sizes)
+    remaining = total
+    while remaining > 0:
+        for label in turn:
+            if remaining > 0 and counts[label] < sizes[label]:
+                counts[label] += 1
+                remaining -= 1
+    return counts

@@ -1,0 +1,1 @@
+"""Networks, their exponential moving average, and their BatchNorm statistics."""

@@ -1,0 +1,126 @@
+"""Wide residual networks (Zagoruyko & Komodakis, BMVC 2016), as SSL papers train them.
+
+``wrn-28-2`` means depth 28, width 2: three groups of (depth - 4) / 6 pre-activation blocks with
+16, 32 and 64 times the width channels, at full, half and quarter resolution. Leaky ReLU .1 and
+BatchNorm eps 1e-3 are of Oliver et al. 2018. BatchNorm keeps no running average while it trains
+(momentum 0): statistics are recomputed before each evaluation, see ``batch_norm.py``.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.errors import UserError
+
+STEM_CHANNELS = 16
+LEAKY_SLOPE = 0.1
+BATCH_NORM_EPS = 1e-3
+SMALLEST_IMAGE = 8
+
+
+def parse_model_name(name: str) -> tuple[int, int]:
+    """Return (depth, width) of a name such as ``wrn-28-2``.
+
+    Raises:
+        UserError: the name has another form, or no network of that depth or width exists.
+    """
+    match = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
+    depth, width = (int(match[1]), int(match[2])) if match else (0, 0)
+    if depth < 10 or (depth - 4) % 6 != 0 or width < 1:
+        raise UserError(
+            f"unknown model {name!r}; allowed: wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, ... "
+            "(6n + 4) and width >= 1; did you mean 'wrn-28-2' or, for tiny images, 'wrn-10-1'?"
+        )
+    return depth, width
+
+
+class WideResNet(nn.Module):
+    """Images (B, in_channels, height, width), both sides >= 8 -> logits (B, num_classes)."""
+
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        *,
+        in_channels: int,
+        num_classes: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        blocks_per_group = (depth - 4) // 6
+        channels = [STEM_CHANNELS, 16 * width, 32 * width, 64 * width]
+        self.stem = _conv3x3(in_channels, channels[0])
+        blocks: list[nn.Module] = []
+        for group, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
+            for position in range(blocks_per_group):
+                stride = 2 if group > 0 and position == 0 else 1
+                blocks.append(_Block(before if position == 0 else after, after, stride))
+        self.blocks = nn.Sequential(*blocks)
+        self.last_norm = _batch_norm(channels[-1])
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE)
+        self.classifier = nn.Linear(channels[-1], num_classes)
+        self._initialise(generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.activation(self.last_norm(self.blocks(self.stem(images))))
+        logits: Tensor = self.classifier(features.mean(dim=(2, 3)))
+        return logits
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(
+                    module.weight, LEAKY_SLOPE, mode="fan_out", generator=generator
+                )
+        nn.init.xavier_normal_(self.classifier.weight, generator=generator)
+        nn.init.zeros_(self.classifier.bias)
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions, each after its BatchNorm and activation, around a shortcut.
+
+    Where channels or resolution change, the activated input feeds the shortcut too.
+    """
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = _batch_norm(before)
+        self.conv1 = _conv3x3(before, after, stride)
+        self.norm2 = _batch_norm(after)
+        self.conv2 = _conv3x3(after, after)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE)
+        self.shortcut: nn.Conv2d | None = None
+        if before != after or stride != 1:
+            self.shortcut = nn.Conv2d(before, after, 1, stride=stride, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        activated = self.activation(self.norm1(features))
+        residual = self.conv2(self.activation(self.norm2(self.conv1(activated))))
+        carried = features if self.shortcut is None else self.shortcut(activated)
+        output: Tensor = carried + residual
+        return output
+
+
+def build_model(
+    name: str, *, in_channels: int, num_classes: int, generator: torch.Generator
+) -> WideResNet:
+    """Return the network of that name with weights drawn from the generator, in training mode.
+
+    Raises:
+        UserError: the name is not wrn-DEPTH-WIDTH of a legal depth.
+    """
+    depth, width = parse_model_name(name)
+    return WideResNet(
+        depth, width, in_channels=in_channels, num_classes=num_classes, generator=generator
+    )
+
+
+def _conv3x3(before: int, after: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS, momentum=0.0)

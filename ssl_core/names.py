@@ -1,0 +1,59 @@
+"""The names users type: algorithms, divergences, data sets, models.
+
+Nothing heavy is imported here, so that a command line can check a name at once. A contract
+test keeps these tuples equal to the dicts that hold the implementations.
+"""
+
+from __future__ import annotations
+
+from ssl_core.errors import unknown_name
+
+ALGORITHM_NAMES = (
+    "supervised",
+    "pseudo_label",
+    "pi_model",
+    "vat",
+    "mean_teacher",
+    "ict",
+    "mixmatch",
+)
+
+ALGORITHM_SHORT_NAMES = {
+    "sup": "supervised",
+    "pl": "pseudo_label",
+    "pi": "pi_model",
+    "mt": "mean_teacher",
+    "mm": "mixmatch",
+}
+
+DIVERGENCE_NAMES = ("mse", "l1", "kl", "reverse_kl", "js", "notebook_kl", "notebook_js")
+
+SEARCHED_DIVERGENCE_NAMES = ("mse", "l1", "kl", "js")
+"""What ``any`` and ``all`` stand for: the four divergences worth searching over."""
+
+DATASET_NAMES = ("digits", "svhn", "cifar10", "cifar100", "folder")
+
+
+def algorithm_name(given: str) -> str:
+    """Return the full name of an algorithm, given in any case or as the notebook's short name.
+
+    Raises:
+        UserError: the name is unknown; the message suggests the nearest.
+    """
+    name = given.strip().lower().replace("-", "_")
+    name = ALGORITHM_SHORT_NAMES.get(name, name)
+    if name not in ALGORITHM_NAMES:
+        raise unknown_name("algorithm", given, ALGORITHM_NAMES)
+    return name
+
+
+def divergence_name(given: str) -> str:
+    """Return the name of a divergence, given in any case.
+
+    Raises:
+        UserError: the name is unknown; the message suggests the nearest.
+    """
+    name = given.strip().lower().replace("-", "_")
+    if name not in DIVERGENCE_NAMES:
+        raise unknown_name("divergence", given, DIVERGENCE_NAMES)
+    return name

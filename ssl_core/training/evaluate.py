@@ -1,0 +1,85 @@
+"""Measuring a network on validation or test images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ssl_core.data.augment import Normalisation
+from ssl_core.data.images import ImageStore, Indices, Labels
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one network did on one set of images.
+
+    ``correct`` (N,) says which images it classified; ``finite`` is False where a logit was not.
+    """
+
+    correct: npt.NDArray[np.bool_]
+    labels: Labels
+    finite: bool
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images classified correctly, in [0, 1]."""
+        return float(self.correct.mean())
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean over classes of the share classified correctly, in [0, 1]."""
+        rates = [self.correct[self.labels == label].mean() for label in np.unique(self.labels)]
+        return float(np.mean(rates))
+
+    @property
+    def standard_error(self) -> float:
+        """Binomial standard error of the accuracy: from this draw of images only."""
+        return math.sqrt(self.accuracy * (1.0 - self.accuracy) / len(self.correct))
+
+    @property
+    def balanced_standard_error(self) -> float:
+        """Standard error of the balanced accuracy, from the classes' binomial ones."""
+        classes = np.unique(self.labels)
+        variance = 0.0
+        for label in classes:
+            own = self.correct[self.labels == label]
+            variance += own.mean() * (1.0 - own.mean()) / len(own)
+        return math.sqrt(variance) / len(classes)
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module,
+    store: ImageStore,
+    indices: Indices,
+    labels: Labels,
+    normalisation: Normalisation,
+    device: torch.device,
+) -> Evaluation:
+    """Classify images by a network whose BatchNorm statistics are ready; training mode is kept.
+
+    Args:
+        indices: (N,) rows of the store to classify.
+        labels: (N,) their classes.
+    """
+    was_training = network.training
+    network.eval()
+    correct: list[Tensor] = []
+    finite = torch.ones((), dtype=torch.bool, device=device)
+    for start in range(0, len(indices), EVALUATION_BATCH):
+        chosen = torch.from_numpy(np.ascontiguousarray(indices[start : start + EVALUATION_BATCH]))
+        truth = torch.from_numpy(np.ascontiguousarray(labels[start : start + EVALUATION_BATCH]))
+        logits = network(normalisation(store.take(chosen)))
+        finite &= torch.isfinite(logits).all()
+        correct.append(logits.argmax(dim=1) == truth.to(device))
+    network.train(was_training)
+    return Evaluation(
+        correct=torch.cat(correct).cpu().numpy(), labels=np.asarray(labels), finite=bool(finite)
+    )
