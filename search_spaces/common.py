@@ -153,9 +153,7 @@ class PublishedTrial:
         return value
 
 
-def _on_searched_scales(
-    published: Mapping[str, float], context: SpaceContext
-) -> dict[str, float]:
+def _on_searched_scales(published: Mapping[str, float], context: SpaceContext) -> dict[str, float]:
     values = dict(published)
     if "unlabeled_weight" in values:
         values["unlabeled_weight_u"] = position_from_weight(values.pop("unlabeled_weight"), context)

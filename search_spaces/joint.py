@@ -140,6 +140,8 @@ class StudySpace:
             params["algorithm"] = algorithm
         if len(self._divergences_of(algorithm)) > 1:
             params["divergence"] = divergence
-        moved = [f"{name} moved into the range ({value:.4g})" for name, value in trial.moved.items()]
+        moved = [
+            f"{name} moved into the range ({value:.4g})" for name, value in trial.moved.items()
+        ]
         notes = [published.source, *([published.note] if published.note else []), *moved]
         return DefaultTrial(params=params, source="; ".join(notes))

@@ -6,7 +6,9 @@ test keeps these tuples equal to the dicts that hold the implementations.
 
 from __future__ import annotations
 
-from ssl_core.errors import unknown_name
+import re
+
+from ssl_core.errors import UserError, unknown_name
 
 ALGORITHM_NAMES = (
     "supervised",
@@ -57,3 +59,19 @@ def divergence_name(given: str) -> str:
     if name not in DIVERGENCE_NAMES:
         raise unknown_name("divergence", given, DIVERGENCE_NAMES)
     return name
+
+
+def parse_model_name(name: str) -> tuple[int, int]:
+    """Return (depth, width) of a name such as ``wrn-28-2``.
+
+    Raises:
+        UserError: the name has another form, or no network of that depth or width exists.
+    """
+    match = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
+    depth, width = (int(match[1]), int(match[2])) if match else (0, 0)
+    if depth < 10 or (depth - 4) % 6 != 0 or width < 1:
+        raise UserError(
+            f"unknown model {name!r}; allowed: wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, ... "
+            "(6n + 4) and width >= 1; did you mean 'wrn-28-2' or, for tiny images, 'wrn-10-1'?"
+        )
+    return depth, width

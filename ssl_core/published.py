@@ -287,7 +287,8 @@ def published_default(
     parameters = dict(row.parameters)
     notes = [] if exact else [f"weight converted from {row.divergence}"]
     if not exact:
-        assert row.divergence is not None and divergence is not None
+        assert row.divergence is not None
+        assert divergence is not None
         weight = parameters.pop("unlabeled_weight")
         if num_classes is not None:
             theirs = weight_relative_to_mse(row.divergence, num_classes)

@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """The weak augmentation of a data set: shift, and where it keeps the class, flip and noise.
-
-    Args:
-        max_shift: pixels an image moves at most, each way, in both directions.
-        flip: mirror every image with probability 1/2.
-        noise: standard deviation of Gaussian noise, in units of the normalised input.
-    """
-
-    max_shift: int
-    flip: bool
-    noise: float
-
-    def __call__(self, images: Tensor, normalisation: Normalisation, generator: torch.Generator) -> Tensor:
-        """Return one new view (B, channels, height, width) float32 of uint8 images."""
-        if self.flip:
-            images = random_flip(images, generator)
-        view = normalisation(random_shift(images, self.max_shift, generator))
-        return add_noise(view, self.noise, generator) if self.noise > 0 else view
+from ssl_core.data.recipe import Augmentation, Normalisation
 
 
-def default_shift(image_size: int) -> int:
-    """Return the largest shift for images of that side: a sixteenth of it, at least one pixel.
+def augmented_view(
+    images: Tensor,
+    augmentation: Augmentation,
+    normalisation: Normalisation,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return one new view (B, channels, height, width) float32 of uint8 images."""
+    if augmentation.flip:
+        images = random_flip(images, generator)
+    view = normalise(random_shift(images, augmentation.max_shift, generator), normalisation)
+    return add_noise(view, augmentation.noise, generator) if augmentation.noise > 0 else view
 
-    Two pixels at 32x32 (Oliver et al. 2018), one at 8x8.
-    """
-    return max(1, round(image_size / 16))
 
-
-@dataclass(frozen=True, kw_only=True)
-class Normalisation:
-    """Scaling to mean 0 and standard deviation 1 per channel over the training images."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return uint8 images (B, channels, height, width) as normalised float32."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images.to(torch.float32) - mean) / std
+def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
+    """Return uint8 images (B, channels, height, width) as float32 of mean 0 and deviation 1."""
+    mean = torch.tensor(normalisation.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(normalisation.std, device=images.device).view(1, -1, 1, 1)
+    return (images.to(torch.float32) - mean) / std
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -34,10 +34,16 @@ def load_training_images(data_dir: Path, image_size: int) -> LabeledImages:
         UserError: the folder has neither layout, no readable image, or fewer than two classes.
     """
     if not data_dir.is_dir():
-        raise UserError(f"data-dir {str(data_dir)!r} is no folder; allowed: one with {LAYOUT}; check the path.")
-    labeled_dir, unlabeled_dir, train_dir = (data_dir / name for name in ("labeled", "unlabeled", "train"))
+        raise UserError(
+            f"data-dir {str(data_dir)!r} is no folder; allowed: one with {LAYOUT}; check the path."
+        )
+    labeled_dir, unlabeled_dir, train_dir = (
+        data_dir / name for name in ("labeled", "unlabeled", "train")
+    )
     if labeled_dir.is_dir():
-        files = _class_files(labeled_dir) + [(path, UNKNOWN_LABEL) for path in _files(unlabeled_dir)]
+        files = _class_files(labeled_dir) + [
+            (path, UNKNOWN_LABEL) for path in _files(unlabeled_dir)
+        ]
         class_names = _class_names(labeled_dir)
     elif train_dir.is_dir():
         files = _class_files(train_dir)
@@ -70,9 +76,7 @@ def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
             f"test/{unknown[0]} is no class of {source.name}/; allowed: {', '.join(class_names)}; rename it."
         )
     files = [
-        (path, label)
-        for label, name in enumerate(class_names)
-        for path in _files(test_dir / name)
+        (path, label) for label, name in enumerate(class_names) for path in _files(test_dir / name)
     ]
     return _read(data_dir, files, class_names, image_size)
 
@@ -113,7 +117,11 @@ def _read(
         decoded = list(pool.map(lambda file: _decode(file[0], inside, image_size), files))
     pixels = [result for result in decoded if not isinstance(result, str)]
     skipped = tuple(result for result in decoded if isinstance(result, str))
-    labels = [label for (_, label), result in zip(files, decoded, strict=True) if not isinstance(result, str)]
+    labels = [
+        label
+        for (_, label), result in zip(files, decoded, strict=True)
+        if not isinstance(result, str)
+    ]
     if not pixels:
         raise UserError(
             f"data-dir {str(root)!r} has no readable image; allowed: {', '.join(IMAGE_SUFFIXES)} files in "
@@ -155,6 +163,9 @@ def _eight_bit(image: Any) -> Any:
 def _stack(pixels: list[Images]) -> Images:
     """Return (N, 1, side, side) where every image is grey, else (N, 3, side, side)."""
     if any(image.ndim == 3 for image in pixels):
-        pixels = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in pixels]
+        pixels = [
+            image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+            for image in pixels
+        ]
         return np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2))
     return np.stack(pixels)[:, None]

@@ -1,4 +1,4 @@
-"""From a data set's name to what a training needs: arrays, draws, normalisation."""
+"""From a data set's name to what a training needs: arrays, draws, normalisation. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_core.data.augment import Augmentation, Normalisation, default_shift
 from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.data.config import DataConfig
 from ssl_core.data.images import Images, Indices, LabeledImages, Labels
+from ssl_core.data.recipe import Augmentation, Normalisation, default_shift
 from ssl_core.data.sources import load_training_images
 from ssl_core.data.splits import Split, draw_split
 

@@ -41,7 +41,9 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def load_training_images(dataset: str, data_dir: str | None, image_size: int | None) -> LabeledImages:
+def load_training_images(
+    dataset: str, data_dir: str | None, image_size: int | None
+) -> LabeledImages:
     """Return every image of a data set that a search may see.
 
     Raises:

@@ -23,7 +23,9 @@ def load_svhn(data_dir: Path, *, train: bool) -> LabeledImages:
     """Return SVHN's 73,257 training or 26,032 test images, (N, 3, 32, 32)."""
     from torchvision.datasets import SVHN
 
-    data = _open("svhn", data_dir, lambda get: SVHN(data_dir, "train" if train else "test", download=get))
+    data = _open(
+        "svhn", data_dir, lambda get: SVHN(data_dir, "train" if train else "test", download=get)
+    )
     return LabeledImages(
         images=np.ascontiguousarray(data.data, dtype=np.uint8),
         labels=np.asarray(data.labels, dtype=np.int64),

@@ -8,33 +8,16 @@ BatchNorm eps 1e-3 are of Oliver et al. 2018. BatchNorm keeps no running average
 
 from __future__ import annotations
 
-import re
+import itertools
 
 import torch
 from torch import Tensor, nn
 
-from ssl_core.errors import UserError
+from ssl_core.names import parse_model_name
 
 STEM_CHANNELS = 16
 LEAKY_SLOPE = 0.1
 BATCH_NORM_EPS = 1e-3
-SMALLEST_IMAGE = 8
-
-
-def parse_model_name(name: str) -> tuple[int, int]:
-    """Return (depth, width) of a name such as ``wrn-28-2``.
-
-    Raises:
-        UserError: the name has another form, or no network of that depth or width exists.
-    """
-    match = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
-    depth, width = (int(match[1]), int(match[2])) if match else (0, 0)
-    if depth < 10 or (depth - 4) % 6 != 0 or width < 1:
-        raise UserError(
-            f"unknown model {name!r}; allowed: wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, ... "
-            "(6n + 4) and width >= 1; did you mean 'wrn-28-2' or, for tiny images, 'wrn-10-1'?"
-        )
-    return depth, width
 
 
 class WideResNet(nn.Module):
@@ -54,7 +37,7 @@ class WideResNet(nn.Module):
         channels = [STEM_CHANNELS, 16 * width, 32 * width, 64 * width]
         self.stem = _conv3x3(in_channels, channels[0])
         blocks: list[nn.Module] = []
-        for group, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
+        for group, (before, after) in enumerate(itertools.pairwise(channels)):
             for position in range(blocks_per_group):
                 stride = 2 if group > 0 and position == 0 else 1
                 blocks.append(_Block(before if position == 0 else after, after, stride))

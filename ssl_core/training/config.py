@@ -24,8 +24,7 @@ from ssl_core.algorithms import ALGORITHMS
 from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.data.config import DataConfig
 from ssl_core.errors import UserError, check_choice, check_integer, check_keys, check_number
-from ssl_core.models.wide_resnet import parse_model_name
-from ssl_core.names import algorithm_name, divergence_name
+from ssl_core.names import algorithm_name, divergence_name, parse_model_name
 from ssl_core.published import published_default, published_divergence
 from ssl_core.schedules import LEARNING_RATE_SCHEDULES
 
@@ -92,7 +91,11 @@ class TrainingConfig:
         method = dataclasses.asdict(self.method)
         method.pop("divergence", None)
         parameters = method | {name: getattr(self, name) for name in TRAINING_PARAMETERS}
-        record = {"algorithm": self.algorithm, "divergence": self.divergence, "parameters": parameters}
+        record = {
+            "algorithm": self.algorithm,
+            "divergence": self.divergence,
+            "parameters": parameters,
+        }
         record |= dataclasses.asdict(self.data)
         record |= {name: getattr(self, name) for name in _SETTINGS}
         return record
@@ -132,7 +135,9 @@ def _parameters(
     allowed = tuple(field.name for field in dataclasses.fields(config_class))
     given = record.get("parameters") or {}
     if not isinstance(given, Mapping):
-        raise UserError(f"parameters is {given!r}; allowed: a mapping of names to numbers; write one.")
+        raise UserError(
+            f"parameters is {given!r}; allowed: a mapping of names to numbers; write one."
+        )
     names = tuple(name for name in allowed if name != "divergence")
     check_keys(f"parameters of {algorithm}", given, (*names, *TRAINING_PARAMETERS))
     divergence = _divergence(record.get("divergence"), algorithm)

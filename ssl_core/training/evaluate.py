@@ -10,8 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ssl_core.data.augment import Normalisation
-from ssl_core.data.images import ImageStore, Indices, Labels
+from ssl_core.data.augment import normalise
+from ssl_core.data.images import Indices, Labels
+from ssl_core.data.recipe import Normalisation
+from ssl_core.data.store import ImageStore
 
 EVALUATION_BATCH = 500
 
@@ -76,7 +78,7 @@ def evaluate(
     for start in range(0, len(indices), EVALUATION_BATCH):
         chosen = torch.from_numpy(np.ascontiguousarray(indices[start : start + EVALUATION_BATCH]))
         truth = torch.from_numpy(np.ascontiguousarray(labels[start : start + EVALUATION_BATCH]))
-        logits = network(normalisation(store.take(chosen)))
+        logits = network(normalise(store.take(chosen), normalisation))
         finite &= torch.isfinite(logits).all()
         correct.append(logits.argmax(dim=1) == truth.to(device))
     network.train(was_training)

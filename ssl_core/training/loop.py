@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.algorithms import ALGORITHMS, Algorithm, Batch, LossTerms
+from ssl_core.data.augment import augmented_view
 from ssl_core.data.batches import ShuffledPasses
-from ssl_core.data.images import ImageStore
 from ssl_core.data.prepare import SplitImages
+from ssl_core.data.store import ImageStore
 from ssl_core.models.batch_norm import recompute_statistics
 from ssl_core.models.ema import EMA, decay_from_horizon
 from ssl_core.models.wide_resnet import build_model
@@ -194,9 +195,12 @@ class Training:
         )
 
     def _views(self, images: Tensor, count: int, stream: str) -> tuple[Tensor, ...]:
-        augmentation, normalisation = self._shared.augmentation, self._shared.normalisation
         generator = self._generators[stream]
-        return tuple(augmentation(images, normalisation, generator) for _ in range(count))
+        return tuple(self._view(images, generator) for _ in range(count))
+
+    def _view(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        shared = self._shared
+        return augmented_view(images, shared.augmentation, shared.normalisation, generator)
 
     def _statistics_batches(self) -> list[Tensor]:
         """Return the batches that feed BatchNorm before an evaluation.
@@ -214,8 +218,7 @@ class Training:
         batches = []
         for _ in range(STATISTICS_BATCHES):
             chosen = torch.from_numpy(shared.unlabeled[order.next().numpy()])
-            images = self._store.take(chosen)
-            batches.append(shared.augmentation(images, shared.normalisation, generator))
+            batches.append(self._view(self._store.take(chosen), generator))
         return batches
 
     def _record(self, terms: LossTerms) -> None:

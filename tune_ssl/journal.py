@@ -1,0 +1,128 @@
+"""The study's journal: Optuna's file format, made safe against torn lines, full disks and old locks.
+
+As Optuna ships it, a torn last line followed by one more write makes the file unreadable for
+ever, a full disk does the same to a living process, and the lock of a killed one blocks for half
+a minute. Here one process writes (``run.RunLock``), a damaged tail is cut off and kept before
+opening, and a write that fails is taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileSymlinkLock
+
+from ssl_core.errors import UserError
+
+
+class JournalWriteError(RuntimeError):
+    """The journal could not be written; what was in it is untouched and the run can be resumed."""
+
+
+class RunJournal(JournalFileBackend):
+    """A journal file whose failed writes leave no trace. Open it with ``open_journal``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve()  # a relative path would make Optuna's lock a dangling link
+        self._write_lock = JournalFileSymlinkLock(str(self._path))
+        super().__init__(str(self._path), lock_obj=self._write_lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append records, all of them or none.
+
+        Raises:
+            JournalWriteError: the disk is full or the file cannot be written.
+        """
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        try:
+            self._write_lock.acquire()
+        except OSError as error:
+            raise JournalWriteError(f"{self._path}: {error}") from error
+        try:
+            self._append(lines.encode())
+        finally:
+            self._write_lock.release()
+
+    def _append(self, data: bytes) -> None:
+        size = os.stat(self._path).st_size
+        try:
+            with open(self._path, "ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            os.truncate(self._path, size)
+            raise JournalWriteError(f"{self._path}: {error}") from error
+
+
+class MemoryJournal(BaseJournalBackend):
+    """A journal that is never written to disk; the simulator's."""
+
+    def __init__(self) -> None:
+        self._logs: list[dict[str, Any]] = []
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Return the records from that number on."""
+        return self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append records."""
+        self._logs.extend(logs)
+
+
+def open_journal(path: Path) -> tuple[RunJournal, str | None]:
+    """Return the journal at ``path``, mended where it was torn, and what was done, if anything.
+
+    The caller holds the run's lock. A lock file a killed process left is removed; bytes after
+    the last whole record are moved to ``<name>.torn-TIME``.
+
+    Raises:
+        UserError: a record in the middle is damaged, so that cutting would lose later ones.
+    """
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    message = _cut_torn_tail(path) if path.exists() else None
+    return RunJournal(path), message
+
+
+def _cut_torn_tail(path: Path) -> str | None:
+    data = path.read_bytes()
+    good = _length_of_whole_records(data)
+    if good == len(data):
+        return None
+    tail = data[good:]
+    following = [line for line in tail.split(b"\n")[1:] if _is_record(line)]
+    if following:
+        number = data[:good].count(b"\n") + 1
+        raise UserError(
+            f"{path} is damaged in record {number}, and {len(following)} whole records follow it; "
+            "allowed: damage at the end only, which is mended; restore the file from a copy."
+        )
+    kept = path.with_name(f"{path.name}.torn-{time.strftime('%Y%m%dT%H%M%S')}")
+    kept.write_bytes(tail)
+    os.truncate(path, good)
+    return (
+        f"{path.name} ended in {len(tail)} bytes of a torn record; they were moved to {kept.name}."
+    )
+
+
+def _length_of_whole_records(data: bytes) -> int:
+    """Return how many bytes from the start are whole records, each ended by a newline."""
+    position = 0
+    while position < len(data):
+        end = data.find(b"\n", position)
+        if end < 0 or not _is_record(data[position:end]):
+            break
+        position = end + 1
+    return position
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and "op_code" in record

@@ -1,0 +1,344 @@
+"""The study: what happened to every trial, told to the journal the moment it happens.
+
+``SearchStudy`` is the only writer. Ray, the simulator and the tests hand it events and act on its
+answers; none of them keeps a state of its own that a resume would miss.
+
+How a trial ends: full length COMPLETE; cut at a rung PRUNED with its last value; a loss that is
+not finite, or too little device memory, PRUNED without a value (not FAIL: the sampler ignores
+FAIL and would go back there); interrupted WAITING, under its own number, to be continued from
+its last checkpoint; an exception FAIL.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces.joint import DefaultTrial, StudySpace, Suggestion
+from tune_ssl.asha import RungDecision, decide
+from tune_ssl.sampler import make_sampler
+
+STUDY_NAME = "tune-ssl"
+ATTEMPTS_WITHOUT_PROGRESS = 3
+
+# Attributes of a trial that people read; the optuna dashboard shows them.
+DEFAULT = "published default"
+FOREIGN = "started from"
+STARTED = "started"
+REASON = "reason"
+SECONDS = "device seconds"
+RUNG = "rung"  # followed by the step
+
+# Attributes of a trial that only we read.
+ATTEMPT = "tune_ssl:attempt"
+CHECKPOINT = "tune_ssl:checkpoint"
+WITHOUT_PROGRESS = "tune_ssl:attempts_without_progress"
+RESULT = "tune_ssl:result"
+
+FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+class Verdict(enum.Enum):
+    """What the reporter of a value shall do."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+    STALE = "stale"
+    """The report is of an attempt that is over; drop it and stop its sender."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A stored training state. It exists from the moment the journal names it.
+
+    ``attempt`` is the one that stored it; ``path`` is relative to the run's storage.
+    """
+
+    path: str
+    step: int
+    sha256: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """A trial handed out to be run, for the attempt-th time."""
+
+    number: int
+    attempt: int
+    suggestion: Suggestion
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many trials are in which condition; ``asked`` is the search's goal."""
+
+    asked: int
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    waiting: int
+
+    @property
+    def finished(self) -> int:
+        return self.complete + self.pruned + self.failed
+
+
+class SearchStudy:
+    """One search's study.
+
+    Args:
+        backend: the journal; an in-memory storage of Optuna's would lose waiting trials.
+        space: what is searched.
+        trials: how many shall finish.
+        seed: of the sampler.
+        rungs: steps at which values are reported; the last is the full length.
+        reduction_factor: of ASHA; None to let every trial run to the end.
+        sampler: ``tpe`` or ``random``.
+    """
+
+    def __init__(
+        self,
+        backend: BaseJournalBackend,
+        space: StudySpace,
+        *,
+        trials: int,
+        seed: int,
+        rungs: tuple[int, ...],
+        reduction_factor: int | None,
+        sampler: str = "tpe",
+    ) -> None:
+        self.space = space
+        self.trials = trials
+        self.rungs = rungs
+        self._reduction_factor = reduction_factor
+        self._storage = JournalStorage(backend)
+        conditional = len(list(space.cells())) > 1
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name=STUDY_NAME,
+            direction=StudyDirection.MAXIMIZE,
+            sampler=make_sampler(sampler, seed, conditional=conditional),
+            load_if_exists=True,
+        )
+        self._id = self._storage.get_study_id_from_name(STUDY_NAME)
+        self._rung_values = self._recorded_rung_values()
+
+    # What is in the study
+
+    def get_trials(self) -> list[FrozenTrial]:
+        """Return every trial, in order of its number; not to be changed."""
+        return self._study.get_trials(deepcopy=False)
+
+    def get_trial(self, number: int) -> FrozenTrial:
+        """Return one trial; not to be changed."""
+        return self._storage.get_trial(self._trial_id(number))
+
+    def counts(self) -> Counts:
+        """Return how many trials are in which condition."""
+        return count(self.get_trials(), self.trials)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what was written about the whole study."""
+        return self._storage.get_study_user_attrs(self._id)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Write a fact about the whole study."""
+        self._storage.set_study_user_attr(self._id, key, value)
+
+    # Before the first trial, and after an interruption
+
+    def enqueue_defaults(self, defaults: Iterable[DefaultTrial]) -> None:
+        """Queue published defaults as the first trials, at most half of all but at least one."""
+        room = max(1, self.trials // 2)
+        for default in list(defaults)[:room]:
+            self._study.enqueue_trial(default.params, user_attrs={DEFAULT: default.source})
+
+    def enqueue(self, params: Mapping[str, Any], origin: str) -> None:
+        """Queue parameters to be tried early, such as an earlier search's best."""
+        self._study.enqueue_trial(dict(params), user_attrs={FOREIGN: origin})
+
+    def recover(self, reason: str) -> list[int]:
+        """Put every running trial back to waiting, because nobody runs it; return their numbers."""
+        running = [trial for trial in self.get_trials() if trial.state == TrialState.RUNNING]
+        for trial in running:
+            self.interrupt(trial.number, self._attempt(trial), reason)
+        return [trial.number for trial in running]
+
+    # The life of a trial
+
+    def next(self) -> Assignment | None:
+        """Return the next trial to run: a waiting one first, else a new one, None if none is left."""
+        trials = self.get_trials()
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if not waiting and len(trials) >= self.trials:
+            return None
+        trial = self._study.ask()
+        suggestion = self.space.suggest(trial)
+        frozen = self.get_trial(trial.number)
+        attempt = self._attempt(frozen) + 1
+        self._set_system_attribute(trial.number, ATTEMPT, attempt)
+        stored = frozen.system_attrs.get(CHECKPOINT)
+        return Assignment(
+            number=trial.number,
+            attempt=attempt,
+            suggestion=suggestion,
+            checkpoint=Checkpoint(**stored) if stored else None,
+        )
+
+    def start(self, number: int, attempt: int) -> None:
+        """Note that an attempt has begun to train and no longer waits for a device."""
+        if self._is_current(number, attempt):
+            self._set_attribute(number, STARTED, attempt)
+
+    def report(self, number: int, attempt: int, step: int, value: float) -> Verdict:
+        """Record the value at a rung below the full length and decide whether the trial goes on.
+
+        A trial that is cut becomes PRUNED here. A rung that was decided before an interruption
+        keeps its decision.
+        """
+        if not self._is_current(number, attempt):
+            return Verdict.STALE
+        trial = self.get_trial(number)
+        key = f"{RUNG} {step}"
+        kept: bool
+        if key in trial.user_attrs:
+            kept = trial.user_attrs[key]["kept"]
+        else:
+            decision = self._decide(trial, step, value)
+            self._storage.set_trial_intermediate_value(self._trial_id(number), step, value)
+            self._rung_values.setdefault(step, {})[number] = value
+            self._set_attribute(number, key, asdict(decision))
+            kept = decision.kept
+        if not kept:
+            self._finish(
+                number, TrialState.PRUNED, value, reason=f"below the cutoff at step {step}"
+            )
+        return Verdict.CONTINUE if kept else Verdict.STOP
+
+    def name_checkpoint(self, number: int, attempt: int, checkpoint: Checkpoint) -> bool:
+        """Record a stored checkpoint, from which the trial will be continued; False if stale."""
+        if not self._is_current(number, attempt):
+            return False
+        self._set_system_attribute(number, CHECKPOINT, asdict(checkpoint))
+        return True
+
+    def add_seconds(self, number: int, seconds: float) -> None:
+        """Add to the device time a trial has cost, over all its attempts."""
+        before = self.get_trial(number).user_attrs.get(SECONDS, 0.0)
+        self._set_attribute(number, SECONDS, round(before + seconds, 3))
+
+    def complete(
+        self, number: int, attempt: int, value: float, result: Mapping[str, Any]
+    ) -> Verdict:
+        """End a trial that reached the full length with its final value and result."""
+        if not self._is_current(number, attempt):
+            return Verdict.STALE
+        self._storage.set_trial_intermediate_value(self._trial_id(number), self.rungs[-1], value)
+        self._set_system_attribute(number, RESULT, dict(result))
+        self._finish(number, TrialState.COMPLETE, value)
+        return Verdict.STOP
+
+    def prune_without_value(self, number: int, attempt: int, reason: str) -> Verdict:
+        """End a trial whose parameters do not work: a non-finite loss, too little memory."""
+        if not self._is_current(number, attempt):
+            return Verdict.STALE
+        self._finish(number, TrialState.PRUNED, None, reason=reason)
+        return Verdict.STOP
+
+    def fail(self, number: int, attempt: int, reason: str) -> Verdict:
+        """End a trial that raised an exception; it is not tried again."""
+        if not self._is_current(number, attempt):
+            return Verdict.STALE
+        self._finish(number, TrialState.FAIL, None, reason=reason)
+        return Verdict.STOP
+
+    def interrupt(self, number: int, attempt: int, reason: str) -> bool:
+        """Put a running trial back to waiting, or FAIL it where attempts bring no progress.
+
+        An attempt that never began to train does not count. Return whether it waits now.
+        """
+        if not self._is_current(number, attempt):
+            return False
+        trial = self.get_trial(number)
+        if trial.user_attrs.get(STARTED) == attempt:
+            stored = trial.system_attrs.get(CHECKPOINT)
+            progressed = stored is not None and stored["attempt"] == attempt
+            without = 0 if progressed else int(trial.system_attrs.get(WITHOUT_PROGRESS, 0)) + 1
+            self._set_system_attribute(number, WITHOUT_PROGRESS, without)
+            if without >= ATTEMPTS_WITHOUT_PROGRESS:
+                why = f"interrupted {without} times without a new checkpoint; last: {reason}"
+                self._finish(number, TrialState.FAIL, None, reason=why)
+                return False
+        self._storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
+        return True
+
+    # Below, the storage
+
+    def _decide(self, trial: FrozenTrial, step: int, value: float) -> RungDecision:
+        recorded = self._rung_values.get(step, {})
+        earlier = [other for number, other in recorded.items() if number != trial.number]
+        exempt = DEFAULT in trial.user_attrs
+        if self._reduction_factor is None or exempt:
+            return RungDecision(value=value, cutoff=None, population=len(earlier), kept=True)
+        return decide(earlier, value, reduction_factor=self._reduction_factor)
+
+    def _recorded_rung_values(self) -> dict[int, dict[int, float]]:
+        recorded: dict[int, dict[int, float]] = {}
+        for trial in self.get_trials():
+            for step, value in trial.intermediate_values.items():
+                recorded.setdefault(step, {})[trial.number] = value
+        return recorded
+
+    def _finish(
+        self, number: int, state: TrialState, value: float | None, *, reason: str | None = None
+    ) -> None:
+        if reason is not None:
+            self._set_attribute(number, REASON, reason)
+        values = None if value is None else [value]
+        self._storage.set_trial_state_values(self._trial_id(number), state, values)
+
+    def _is_current(self, number: int, attempt: int) -> bool:
+        trial = self.get_trial(number)
+        return trial.state == TrialState.RUNNING and self._attempt(trial) == attempt
+
+    @staticmethod
+    def _attempt(trial: FrozenTrial) -> int:
+        return int(trial.system_attrs.get(ATTEMPT, 0))
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
+
+    def _set_attribute(self, number: int, key: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(self._trial_id(number), key, value)
+
+    def _set_system_attribute(self, number: int, key: str, value: Any) -> None:
+        self._storage.set_trial_system_attr(self._trial_id(number), key, value)
+
+
+def count(trials: Iterable[FrozenTrial], asked: int) -> Counts:
+    """Return how many trials are in which condition; running are those that began to train."""
+    states = dict.fromkeys(TrialState, 0)
+    queued = 0
+    for trial in trials:
+        states[trial.state] += 1
+        if trial.state == TrialState.RUNNING:
+            queued += trial.user_attrs.get(STARTED) != trial.system_attrs.get(ATTEMPT)
+    return Counts(
+        asked=asked,
+        complete=states[TrialState.COMPLETE],
+        pruned=states[TrialState.PRUNED],
+        failed=states[TrialState.FAIL],
+        running=states[TrialState.RUNNING] - queued,
+        waiting=states[TrialState.WAITING] + queued,
+    )
