@@ -74,7 +74,8 @@ def unit_rows(directions: Tensor) -> Tensor:
     """Return each row of (B, ...) scaled to Euclidean norm 1; a zero row stays zero."""
     rows = directions.flatten(1)
     norms = rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
-    return (rows / norms).view_as(directions)
+    units: Tensor = rows / norms
+    return units.view_as(directions)
 
 
 def adversarial_perturbation(
@@ -99,7 +100,7 @@ def adversarial_perturbation(
     probe = (xi * unit_rows(directions)).requires_grad_()
     distance = divergence(target, log_probabilities(network(images + probe))).sum()
     (gradient,) = torch.autograd.grad(distance, probe)
-    return eps * unit_rows(gradient)
+    return unit_rows(gradient) * eps
 
 
 def loss(divergence: Divergence, clean_logits: Tensor, adversarial_logits: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ def _check_counts(num_labels: int, num_validation: int, available: int, num_clas
 def _proportional_counts(sizes: Indices, total: int) -> Indices:
     """Return counts that sum to ``total`` in proportion to ``sizes``, by largest remainder."""
     exact = sizes * (total / sizes.sum())
-    counts = np.floor(exact).astype(np.int64)
+    counts: Indices = np.floor(exact).astype(np.int64)
     by_remainder = np.argsort(-(exact - counts), kind="stable")
     counts[by_remainder[: total - counts.sum()]] += 1
     return counts

@@ -118,7 +118,7 @@ class TrainingConfig:
             num_labels=data.num_labels or card.num_labels,
             num_validation=data.num_validation or card.num_validation,
         )
-        settings = {
+        settings: dict[str, Any] = {
             "model": card.model,
             "max_steps": card.max_steps,
             "batch_size": card.batch_size,
@@ -129,7 +129,7 @@ class TrainingConfig:
 
 def _parameters(
     record: Mapping[str, Any], algorithm: str, setting: str, settings: Mapping[str, Any]
-) -> tuple[Any, dict[str, float]]:
+) -> tuple[Any, dict[str, Any]]:
     """Return the method's Config and the training's parameters that a record describes."""
     config_class = ALGORITHMS[algorithm].Config
     allowed = tuple(field.name for field in dataclasses.fields(config_class))

@@ -172,7 +172,7 @@ class Training:
                 self._generators["method"],
             )
         self._optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()
+        torch.autograd.backward(terms.total)
         self._optimizer.step()
         self.ema.update(self.student)
         self._record(terms)
