@@ -35,6 +35,12 @@ SEARCHED_DIVERGENCE_NAMES = ("mse", "l1", "kl", "js")
 
 DATASET_NAMES = ("digits", "svhn", "cifar10", "cifar100", "folder")
 
+OPTIMIZER_NAMES = ("adamw", "adam", "sgd")
+LR_SCHEDULE_NAMES = ("constant", "cosine", "step")
+EVALUATED_NETWORKS = ("ema", "student")
+METRIC_NAMES = ("accuracy", "balanced_accuracy")
+PRECISIONS = ("float32", "bfloat16")
+
 
 def algorithm_name(given: str) -> str:
     """Return the full name of an algorithm, given in any case or as the notebook's short name.

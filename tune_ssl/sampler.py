@@ -17,8 +17,6 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-SAMPLERS = ("tpe", "random")
-
 
 class NumberSeededSampler(BaseSampler):
     """Delegates every trial to a fresh sampler seeded by (seed, trial number)."""

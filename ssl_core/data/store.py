@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_core.data.images import Images
+from ssl_core.data.images import Images, checksum
 
 
 class ImageStore:

@@ -24,13 +24,18 @@ from ssl_core.algorithms import ALGORITHMS
 from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.data.config import DataConfig
 from ssl_core.errors import UserError, check_choice, check_integer, check_keys, check_number
-from ssl_core.names import algorithm_name, divergence_name, parse_model_name
+from ssl_core.names import (
+    EVALUATED_NETWORKS,
+    LR_SCHEDULE_NAMES,
+    METRIC_NAMES,
+    OPTIMIZER_NAMES,
+    PRECISIONS,
+    algorithm_name,
+    divergence_name,
+    parse_model_name,
+)
 from ssl_core.published import published_default, published_divergence
-from ssl_core.schedules import LEARNING_RATE_SCHEDULES
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
-EVALUATED_NETWORKS = ("ema", "student")
-PRECISIONS = ("float32", "bfloat16")
 TRAINING_PARAMETERS = ("learning_rate", "weight_decay", "ema_horizon")
 LARGEST_SEED = 2**63 - 1
 
@@ -44,6 +49,7 @@ class TrainingConfig:
         ema_horizon: steps the average looks back, 1/(1 - decay) >= 1.
         batch_size: labeled images per step; unlabeled_ratio times as many unlabeled ones.
         evaluate: the network that is measured and exported, never the better of two.
+        metric: what it is measured by; balanced_accuracy weighs every class alike.
         threads: CPU threads; results are bit-equal only at the same number.
         seed: weights, batches, augmentation and the method's own randomness.
     """
@@ -61,6 +67,7 @@ class TrainingConfig:
     optimizer: str = "adamw"
     lr_schedule: str = "cosine"
     evaluate: str = "ema"
+    metric: str = "accuracy"
     precision: str = "float32"
     threads: int = 1
     device: str = "cpu"
@@ -74,9 +81,10 @@ class TrainingConfig:
         check_integer("max_steps", self.max_steps, 1)
         check_integer("batch_size", self.batch_size, 2)
         check_integer("unlabeled_ratio", self.unlabeled_ratio, 1)
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("lr_schedule", self.lr_schedule, tuple(LEARNING_RATE_SCHEDULES))
+        check_choice("optimizer", self.optimizer, OPTIMIZER_NAMES)
+        check_choice("lr_schedule", self.lr_schedule, LR_SCHEDULE_NAMES)
         check_choice("evaluate", self.evaluate, EVALUATED_NETWORKS)
+        check_choice("metric", self.metric, METRIC_NAMES)
         check_choice("precision", self.precision, PRECISIONS)
         check_integer("threads", self.threads, 1)
         check_integer("seed", self.seed, 0, LARGEST_SEED)

@@ -37,23 +37,20 @@ class Evaluation:
     @property
     def balanced_accuracy(self) -> float:
         """Mean over classes of the share classified correctly, in [0, 1]."""
-        rates = [self.correct[self.labels == label].mean() for label in np.unique(self.labels)]
-        return float(np.mean(rates))
+        return float(np.mean([own.mean() for own in self._by_class()]))
 
-    @property
-    def standard_error(self) -> float:
-        """Binomial standard error of the accuracy: from this draw of images only."""
-        return math.sqrt(self.accuracy * (1.0 - self.accuracy) / len(self.correct))
+    def value(self, metric: str) -> float:
+        """Return the accuracy or the balanced accuracy."""
+        return self.balanced_accuracy if metric == "balanced_accuracy" else self.accuracy
 
-    @property
-    def balanced_standard_error(self) -> float:
-        """Standard error of the balanced accuracy, from the classes' binomial ones."""
-        classes = np.unique(self.labels)
-        variance = 0.0
-        for label in classes:
-            own = self.correct[self.labels == label]
-            variance += own.mean() * (1.0 - own.mean()) / len(own)
-        return math.sqrt(variance) / len(classes)
+    def standard_error(self, metric: str) -> float:
+        """Return the metric's binomial standard error: from this draw of images only."""
+        groups = self._by_class() if metric == "balanced_accuracy" else [self.correct]
+        variance = sum(own.mean() * (1.0 - own.mean()) / len(own) for own in groups)
+        return math.sqrt(variance) / len(groups)
+
+    def _by_class(self) -> list[npt.NDArray[np.bool_]]:
+        return [self.correct[self.labels == label] for label in np.unique(self.labels)]
 
 
 @torch.no_grad()

@@ -27,9 +27,3 @@ def generator_for(
     sequence = np.random.SeedSequence(entropy=seed, spawn_key=(STREAMS.index(stream), step))
     value = int(sequence.generate_state(1, np.uint64)[0] >> 1)
     return torch.Generator(device=device).manual_seed(value)
-
-
-def trial_seed(search_seed: int, number: int) -> int:
-    """Return the training seed of a search's trial: different for each, a function of both."""
-    sequence = np.random.SeedSequence(entropy=search_seed, spawn_key=(number,))
-    return int(sequence.generate_state(1, np.uint32)[0])

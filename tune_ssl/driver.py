@@ -1,0 +1,327 @@
+"""The driver's side of a search: hands out trials, hears of them, writes everything down.
+
+Knows nothing of Ray: whatever runs the workers asks ``next`` for a task, passes every report to
+``handle`` and every loss to ``lost``, and stops what it is told to stop. State that a resume
+needs is in the study; what is kept here serves the live view and the limits of this invocation.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+
+from tune_ssl.run import RunConfig, RunDirectory, trial_seed, write_yaml
+from tune_ssl.storage import RunStorage
+from tune_ssl.study import REASON, RESULT, SECONDS, Assignment, Counts, SearchStudy, Verdict
+from tune_ssl.worker import (
+    END,
+    ERROR,
+    NON_FINITE,
+    OUT_OF_MEMORY,
+    RUNG,
+    SliceReport,
+    Task,
+    attempt_folder,
+)
+
+WEIGHTS_KEPT = 10
+HOPELESS_AFTER = 3
+
+
+@dataclass
+class RunningTrial:
+    """A trial in progress, as far as this driver has heard."""
+
+    attempt: int
+    algorithm: str
+    divergence: str | None
+    step: int
+    value: float | None
+    host: str
+    heard_at: float
+    slice_seconds: float
+    unwritten_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What ends this invocation before all trials are finished; None for no limit.
+
+    ``seconds`` are wall clock of this invocation, ``device_seconds`` those of all trials ever.
+    """
+
+    seconds: float | None = None
+    device_seconds: float | None = None
+
+
+class SearchDriver:
+    """One invocation of a search.
+
+    Args:
+        study: the truth.
+        directory: the run's folder, for what people read.
+        storage: checkpoints and weights, written by workers, tidied here.
+        shared_device: several trials share a device, so that one's lack of memory may be
+            another's doing.
+    """
+
+    def __init__(
+        self,
+        study: SearchStudy,
+        config: RunConfig,
+        directory: RunDirectory,
+        storage: RunStorage,
+        *,
+        limits: Limits | None = None,
+        shared_device: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.study = study
+        self.config = config
+        self.running: dict[int, RunningTrial] = {}
+        self.draining: str | None = None
+        self._drained_at = 0.0
+        self.hopeless: str | None = None
+        self.limit_reached = False
+        self._directory = directory
+        self._storage = storage
+        self._limits = limits or Limits()
+        self._shared_device = shared_device
+        self._clock = clock
+        self._began = clock()
+        self._weights_dropped: set[int] = set()
+        self._device_seconds = float(
+            sum(trial.user_attrs.get(SECONDS, 0.0) for trial in study.get_trials())
+        )
+
+    # Asked by whoever runs the workers
+
+    def next(self) -> Task | None:
+        """Return the next trial to run; None where none is left or the search is draining."""
+        if self.draining:
+            return None
+        assignment = self.study.next()
+        return None if assignment is None else self._task(assignment)
+
+    def finished(self) -> bool:
+        """Return whether nothing more will be handed out."""
+        return self.draining is not None or self.counts().finished >= self.study.trials
+
+    def started(self, number: int, attempt: int) -> None:
+        """Note that a worker has taken a trial up."""
+        self.study.start(number, attempt)
+        trial = self.running.get(number)
+        if trial is not None and trial.attempt == attempt:
+            trial.heard_at = self._clock()
+        self._log("started", number, attempt)
+
+    def handle(self, report: SliceReport) -> Verdict:
+        """Write down what a worker reported and say whether its trial goes on."""
+        trial = self.running.get(report.number)
+        if trial is None or trial.attempt != report.attempt:
+            return Verdict.STALE
+        self._hear(trial, report)
+        if report.checkpoint is not None:
+            self.study.name_checkpoint(report.number, report.attempt, report.checkpoint)
+        if report.value is not None:
+            self._write_metrics(report)
+        verdict = self._verdict(report)
+        if verdict is Verdict.STOP:
+            self._retire(report.number)
+        return verdict
+
+    def lost(self, number: int, attempt: int, reason: str) -> None:
+        """Put a trial whose worker, node or connection is gone back to waiting."""
+        trial = self.running.get(number)
+        if trial is None or trial.attempt != attempt:
+            return
+        self.study.start(number, attempt)  # an attempt that could not start counts, too
+        self._interrupt(number, attempt, reason)
+
+    def silent(self, seconds_allowed: float) -> list[int]:
+        """Return trials not heard of for longer than allowed, and than ten of their slices."""
+        now = self._clock()
+        return [
+            number
+            for number, trial in self.running.items()
+            if now - trial.heard_at > max(seconds_allowed, 10 * trial.slice_seconds)
+        ]
+
+    # Ending
+
+    def drain(self, reason: str) -> None:
+        """Hand out nothing more; what runs shall be stored and interrupted."""
+        if self.draining is None:
+            self.draining = reason
+            self._drained_at = self._clock()
+            self._directory.log_event("draining", reason=reason)
+
+    def drain_seconds(self) -> float:
+        """Return seconds since draining began."""
+        return self._clock() - self._drained_at if self.draining else 0.0
+
+    def check_limits(self) -> None:
+        """Begin to drain where a limit of this invocation is reached."""
+        limits = self._limits
+        if limits.seconds is not None and self.elapsed() >= limits.seconds:
+            self.limit_reached = True
+            self.drain("time limit reached")
+        if limits.device_seconds is not None and self.device_seconds() >= limits.device_seconds:
+            self.limit_reached = True
+            self.drain("device-hours used up")
+
+    def store_and_interrupt(self, number: int, attempt: int, checkpoint: Any) -> None:
+        """Interrupt a draining trial whose worker has just stored a checkpoint, or could not."""
+        if checkpoint is not None:
+            self.study.name_checkpoint(number, attempt, checkpoint)
+        self._interrupt(number, attempt, self.draining or "drained")
+
+    def close(self, reason: str) -> None:
+        """Leave nothing running: every trial still out goes back to waiting."""
+        for number, trial in list(self.running.items()):
+            self._interrupt(number, trial.attempt, reason)
+        self.study.recover(reason)
+
+    # What the live view shows
+
+    def counts(self) -> Counts:
+        """Return how many trials are in which condition."""
+        return self.study.counts()
+
+    def elapsed(self) -> float:
+        """Return seconds since this invocation began."""
+        return self._clock() - self._began
+
+    def device_seconds(self) -> float:
+        """Return device time of all trials ever, in seconds."""
+        return self._device_seconds
+
+    # Below, one report
+
+    def _task(self, assignment: Assignment) -> Task:
+        number, suggestion = assignment.number, assignment.suggestion
+        record = self.config.trial_record(suggestion, trial_seed(self.config.seed, number))
+        folder = self._directory.trial_path(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_yaml(folder / "config.yaml", record)
+        self.running[number] = RunningTrial(
+            attempt=assignment.attempt,
+            algorithm=suggestion.algorithm,
+            divergence=suggestion.divergence,
+            step=assignment.checkpoint.step if assignment.checkpoint else 0,
+            value=None,
+            host="",
+            heard_at=self._clock(),
+            slice_seconds=0.0,
+        )
+        return Task(
+            number=number,
+            attempt=assignment.attempt,
+            record=record,
+            checkpoint=assignment.checkpoint,
+        )
+
+    def _hear(self, trial: RunningTrial, report: SliceReport) -> None:
+        trial.heard_at = self._clock()
+        trial.step = report.step
+        trial.host = report.host
+        trial.value = report.value if report.value is not None else trial.value
+        trial.slice_seconds = max(trial.slice_seconds, report.seconds)
+        trial.unwritten_seconds += report.seconds
+        self._device_seconds += report.seconds
+        if report.kind != "slice" or report.checkpoint is not None:
+            self._write_seconds(report.number)
+
+    def _verdict(self, report: SliceReport) -> Verdict:
+        number, attempt, value = report.number, report.attempt, report.value
+        if report.kind == RUNG:
+            assert value is not None
+            return self.study.report(number, attempt, report.step, value)
+        if report.kind == END:
+            assert value is not None
+            result = {**report.details, "weights": report.weights, "host": report.host}
+            return self.study.complete(number, attempt, value, result)
+        if report.kind == NON_FINITE:
+            reason = f"the loss was not finite by step {report.step}"
+            return self.study.prune_without_value(number, attempt, reason)
+        if report.kind == OUT_OF_MEMORY:
+            return self._out_of_memory(report)
+        if report.kind == ERROR:
+            return self._failed(report)
+        return Verdict.CONTINUE
+
+    def _out_of_memory(self, report: SliceReport) -> Verdict:
+        reason = f"the device had too little memory at step {report.step}"
+        if not self._shared_device:
+            return self.study.prune_without_value(report.number, report.attempt, reason)
+        self._interrupt(report.number, report.attempt, f"{reason}, shared with others")
+        return Verdict.STOP
+
+    def _failed(self, report: SliceReport) -> Verdict:
+        text = report.error or "no traceback"
+        folder = self._directory.trial_path(report.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(text)
+        reason = text.strip().splitlines()[-1]
+        verdict = self.study.fail(report.number, report.attempt, reason)
+        self._give_up_if_hopeless()
+        return verdict
+
+    def _give_up_if_hopeless(self) -> None:
+        trials = self.study.get_trials()
+        if any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
+            return
+        reasons = Counter(
+            trial.user_attrs.get(REASON) for trial in trials if trial.state == TrialState.FAIL
+        )
+        for reason, times in reasons.items():
+            if times >= HOPELESS_AFTER:
+                self.hopeless = str(reason)
+                self.drain(f"{times} trials failed alike and none succeeded: {reason}")
+
+    def _interrupt(self, number: int, attempt: int, reason: str) -> None:
+        self._write_seconds(number)
+        waits = self.study.interrupt(number, attempt, reason)
+        self.running.pop(number, None)
+        self._log("waiting" if waits else "ended", number, attempt, reason=reason)
+
+    def _retire(self, number: int) -> None:
+        """Tidy up after a trial that has ended: its checkpoints, and weights nobody will want."""
+        trial = self.running.pop(number, None)
+        if trial is None:  # interrupted, to be continued
+            return
+        state = self.study.get_trial(number).state
+        self._log("ended", number, trial.attempt, state=state.name, value=trial.value)
+        for attempt in range(1, trial.attempt + 1):
+            self._storage.delete(attempt_folder(number, attempt))
+        if state == TrialState.COMPLETE:
+            self._keep_best_weights()
+
+    def _keep_best_weights(self) -> None:
+        complete = [t for t in self.study.get_trials() if t.state == TrialState.COMPLETE]
+        ranked = sorted(complete, key=lambda t: (-(t.value or 0.0), t.number))
+        for trial in ranked[WEIGHTS_KEPT:]:
+            if trial.number not in self._weights_dropped:
+                self._storage.delete(trial.system_attrs[RESULT]["weights"])
+                self._weights_dropped.add(trial.number)
+
+    def _write_seconds(self, number: int) -> None:
+        trial = self.running.get(number)
+        if trial is not None and trial.unwritten_seconds > 0:
+            self.study.add_seconds(number, trial.unwritten_seconds)
+            trial.unwritten_seconds = 0.0
+
+    def _write_metrics(self, report: SliceReport) -> None:
+        shown = {key: value for key, value in report.details.items() if key != "correct"}
+        line = {"step": report.step, "attempt": report.attempt, "value": report.value, **shown}
+        with open(self._directory.trial_path(report.number) / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _log(self, kind: str, number: int, attempt: int, **values: Any) -> None:
+        self._directory.log_event(kind, trial=number, attempt=attempt, **values)

@@ -1,0 +1,117 @@
+"""What this host has: cores that may be used, memory, disk, GPUs, versions. Loads no torch, no ray."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+import socket
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("tune-ssl", "torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn")
+
+
+def usable_cpus() -> int:
+    """Return the cores this process may use: its affinity, and what its cgroup allows."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    limit = _cgroup_cpus()
+    return max(1, min(cores or 1, math.floor(limit) if limit is not None else cores or 1))
+
+
+def _cgroup_cpus() -> float | None:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def memory_bytes() -> tuple[int, int] | None:
+    """Return (total, available) memory, None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+
+
+def shared_memory_bytes() -> int | None:
+    """Return the free size of /dev/shm, where the images live; None where there is none."""
+    return disk_free_bytes(Path("/dev/shm"))
+
+
+def disk_free_bytes(path: Path) -> int | None:
+    """Return the free bytes of a path's file system, None where there is none."""
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return None
+
+
+def gpu_names() -> list[str]:
+    """Return the names of NVIDIA GPUs as nvidia-smi lists them; none where it is missing."""
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in listed.stdout.splitlines() if line.strip()]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def processor_name() -> str:
+    """Return the processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe() -> dict[str, Any]:
+    """Return this host as plain values, for a run's environment.json; no environment variables."""
+    memory = memory_bytes()
+    return {
+        "host": socket.gethostname(),
+        "system": platform.platform(),
+        "processor": processor_name(),
+        "cores": usable_cpus(),
+        "memory_bytes": memory[0] if memory else None,
+        "gpus": gpu_names(),
+        "versions": versions(),
+    }
+
+
+def free_port_from(first: int) -> int:
+    """Return the first port from ``first`` on that nothing listens on at 127.0.0.1."""
+    for port in range(first, first + 100):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    return first

@@ -1,0 +1,129 @@
+"""Starting Ray on this host, or joining a cluster that is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from ssl_core.errors import UserError
+from tune_ssl.machine import free_port_from, usable_cpus
+
+DASHBOARD_PORT = 8265
+OBJECT_STORE_BASE = 200 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The Ray cluster that is connected.
+
+    ``dashboard`` is its real address, which is not the usual one where that port was taken.
+    """
+
+    local: bool
+    address: str
+    dashboard: str | None
+    cpus: float
+    gpus: float
+
+
+@contextmanager
+def connected(
+    *,
+    address: str | None,
+    dashboard: bool,
+    image_bytes: int,
+    gpus: int | None = None,
+    ship: tuple[Any, ...] = (),
+) -> Iterator[Cluster]:
+    """Be connected to Ray for the body of a with statement.
+
+    Args:
+        address: of a cluster to join; None to start one on this host for this search alone.
+        dashboard: serve Ray's dashboard, on this host only.
+        image_bytes: size of what is shipped, which sizes the object store.
+        gpus: of a local cluster; None for all there are.
+        ship: packages to send to nodes that lack them.
+
+    Raises:
+        UserError: there is no cluster at the address.
+    """
+    context = _join(address, ship) if address else _start(dashboard, image_bytes, gpus)
+    try:
+        resources = ray.cluster_resources()
+        yield Cluster(
+            local=not address,
+            address=context.address_info["gcs_address"],
+            dashboard=context.dashboard_url or None,
+            cpus=resources.get("CPU", 0.0),
+            gpus=resources.get("GPU", 0.0),
+        )
+    finally:
+        ray.shutdown()
+
+
+def token_path() -> Path:
+    """Return the file with the token that opens Ray's dashboard and ports."""
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(given) if given else Path.home() / ".ray" / "auth_token"
+
+
+def protect_token() -> None:
+    """Make Ray's token readable by its owner alone; Ray writes it for all to read.
+
+    Raises:
+        UserError: others can read it and that cannot be changed.
+    """
+    path = token_path()
+    if not path.is_file() or path.stat().st_mode & 0o077 == 0:
+        return
+    try:
+        path.chmod(0o600)
+    except OSError as error:
+        raise UserError(
+            f"Ray's token {path} can be read by others ({error.strerror}); allowed: mode 0600, because "
+            "whoever has it can run code here; chmod it or set RAY_AUTH_TOKEN_PATH."
+        ) from error
+
+
+def _start(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
+    _quiet_settings()
+    return ray.init(
+        address="local",  # otherwise any cluster on this host would be joined
+        num_cpus=usable_cpus(),  # Ray ignores affinity and cgroup limits
+        num_gpus=gpus,
+        object_store_memory=2 * image_bytes + OBJECT_STORE_BASE,
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        dashboard_port=free_port_from(DASHBOARD_PORT) if dashboard else None,
+        log_to_driver=False,
+        logging_level="error",
+        configure_logging=True,
+    )
+
+
+def _join(address: str, ship: tuple[Any, ...]) -> Any:
+    _quiet_settings()
+    runtime_env: dict[str, Any] = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}}
+    if ship:
+        runtime_env["py_modules"] = list(ship)
+    try:
+        return ray.init(
+            address=address, runtime_env=runtime_env, log_to_driver=False, logging_level="error"
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"no Ray cluster answers at {address!r} ({first}); allowed: the address of a running one, or "
+            "auto; check 'ray status' there."
+        ) from error
+
+
+def _quiet_settings() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,0 +1,132 @@
+"""Tune's scheduler: passes reports to the driver and its verdicts back; carries out the drain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from tune_ssl.driver import SearchDriver
+from tune_ssl.on_ray.trainable import REPORT, TASK
+from tune_ssl.study import Verdict
+from tune_ssl.worker import Task
+
+SILENT_SECONDS = 300.0
+DRAIN_SECONDS = 20.0
+
+
+class DriverScheduler(TrialScheduler):  # type: ignore[misc]
+    """Asks the driver about every result.
+
+    While the search drains, a trial whose slice has just ended is asked to store a checkpoint
+    and is stopped when it has; what has not started is withdrawn.
+    """
+
+    def __init__(self, driver: SearchDriver) -> None:
+        super().__init__()
+        self._driver = driver
+        self._trials: dict[int, Any] = {}
+        self._storing: dict[Any, tuple[Any, Task]] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Remember which of Tune's trials runs which of ours."""
+        self._trials[task_of(trial).number] = trial
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Pass the report on; stop the trial, let it continue, or have it stored."""
+        verdict = self._driver.handle(result[REPORT])
+        if verdict is not Verdict.CONTINUE:
+            return str(TrialScheduler.STOP)
+        if self._driver.draining:
+            stored = trial.temporary_state.ray_actor.store_checkpoint.remote()
+            self._storing[stored] = (trial, task_of(trial))
+            return str(TrialScheduler.NOOP)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Tell the driver that a worker is gone: exceptions of a trial arrive as reports."""
+        task = task_of(trial)
+        error = trial.get_pickled_error()
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        self._driver.lost(task.number, task.attempt, reason)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Nothing: the verdict was carried out."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Nothing: the driver closes what is left."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Use Tune's regular call, made several times a second, to look after the search.
+
+        Returns None: Tune starts pending trials in the order they came.
+        """
+        self._driver.check_limits()
+        self._kill_silent()
+        if self._driver.draining:
+            self._finish_stored(tune_controller)
+            self._withdraw_pending(tune_controller)
+            if self._driver.drain_seconds() > DRAIN_SECONDS:
+                self._abandon_running(tune_controller)
+
+    def debug_string(self) -> str:
+        """Return nothing to show: the live view shows the search."""
+        return ""
+
+    def _finish_stored(self, tune_controller: Any) -> None:
+        done, _ = (
+            ray.wait(list(self._storing), num_returns=len(self._storing), timeout=0)
+            if (self._storing)
+            else ([], [])
+        )
+        for reference in done:
+            trial, task = self._storing.pop(reference)
+            try:
+                checkpoint = ray.get(reference)
+            except ray.exceptions.RayError:
+                checkpoint = None  # it is continued from the one before
+            self._driver.store_and_interrupt(task.number, task.attempt, checkpoint)
+            tune_controller.stop_trial(trial)
+
+    def _withdraw_pending(self, tune_controller: Any) -> None:
+        for trial in tune_controller.get_trials():
+            if trial.status == Trial.PENDING:
+                tune_controller.stop_trial(trial)
+
+    def _abandon_running(self, tune_controller: Any) -> None:
+        for trial in tune_controller.get_trials():
+            if trial.status == Trial.RUNNING:
+                tune_controller.stop_trial(trial)
+
+    def _kill_silent(self) -> None:
+        for number in self._driver.silent(SILENT_SECONDS):
+            actor = self._trials[number].temporary_state.ray_actor
+            if actor is not None:
+                ray.kill(actor)
+
+
+class DriverCallback(Callback):  # type: ignore[misc]
+    """Tells the driver when a worker takes a trial up, and gives the live view its turn."""
+
+    def __init__(self, driver: SearchDriver, on_tick: Any) -> None:
+        super().__init__()
+        self._driver = driver
+        self._on_tick = on_tick
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """A worker has taken a trial up."""
+        task = task_of(trial)
+        self._driver.started(task.number, task.attempt)
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Tune has handled one event."""
+        self._on_tick()
+
+
+def task_of(trial: Any) -> Task:
+    """Return what one of Tune's trials was told to do."""
+    task: Task = trial.config[TASK][0]
+    return task

@@ -1,0 +1,42 @@
+"""Tune's searcher: passes on the driver's tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from tune_ssl.driver import SearchDriver
+from tune_ssl.on_ray.trainable import TASK
+
+
+class DriverSearcher(Searcher):  # type: ignore[misc]
+    """Suggests what the driver hands out; keeps nothing that a resume would need."""
+
+    def __init__(self, driver: SearchDriver) -> None:
+        super().__init__(metric="value", mode="max")
+        self._driver = driver
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next trial's config, None to wait, or FINISHED."""
+        if self._driver.finished():
+            return Searcher.FINISHED
+        task = self._driver.next()
+        return None if task is None else {TASK: [task]}  # in a list, which Tune leaves whole
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the scheduler has told the driver already."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the state."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the study is the state."""
+
+    def restore_from_dir(self, checkpoint_dir: str) -> None:
+        """Nothing: the study is the state."""

@@ -1,0 +1,99 @@
+"""One Tune run for one driver: set up quietly, run, leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# Tune reads these when it is imported or run.
+TUNE_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # its tables cannot be silenced in the new engine
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays where relative paths mean what they say
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its own kills after ten seconds; ours drains
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a slice between rungs has no value
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # nothing is read back from its snapshots
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+os.environ.update(TUNE_SETTINGS)
+
+from ray import tune  # noqa: E402
+
+from tune_ssl.driver import SearchDriver  # noqa: E402
+from tune_ssl.on_ray.scheduler import DriverCallback, DriverScheduler  # noqa: E402
+from tune_ssl.on_ray.searcher import DriverSearcher  # noqa: E402
+from tune_ssl.on_ray.trainable import TrialTrainable  # noqa: E402
+from tune_ssl.trial import WorkFactory  # noqa: E402
+from tune_ssl.worker import Lengths  # noqa: E402
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """What a trial is given, and how many run at once (None: as many as fit).
+
+    ``avoided_nodes`` are ids of nodes that failed their checks.
+    """
+
+    cpus: float
+    gpus: float
+    concurrency: int | None
+    expected: int
+    avoided_nodes: tuple[str, ...] = ()
+
+
+def run_tune(
+    driver: SearchDriver,
+    factory: WorkFactory,
+    *,
+    storage: str,
+    rungs: tuple[int, ...],
+    slots: Slots,
+    on_tick: Callable[[], None],
+    lengths: Lengths | None = None,
+) -> None:
+    """Run the driver's trials on the cluster that is connected, until it is finished or drained.
+
+    Args:
+        factory: put once into the object store, from which every worker maps it.
+        storage: root of checkpoints and weights, writable from every node.
+        lengths: of slices and between checkpoints; None for the usual.
+    """
+    # A searcher of one's own gets one pending trial at a time unless told otherwise; a limit at
+    # the number of slots would keep a node that joins later without work.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots.expected // 16))
+    trainable = tune.with_parameters(
+        TrialTrainable, factory=factory, storage=storage, rungs=rungs, lengths=lengths
+    )
+    scratch = tempfile.mkdtemp(prefix="tune-ssl-")
+    try:
+        tune.run(
+            tune.with_resources(trainable, _resources(slots)),
+            name="tune",
+            num_samples=-1,
+            search_alg=DriverSearcher(driver),
+            scheduler=DriverScheduler(driver),
+            callbacks=[DriverCallback(driver, on_tick)],
+            max_concurrent_trials=slots.concurrency,
+            reuse_actors=True,
+            storage_path=scratch,
+            raise_on_failed_trial=False,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+            trial_name_creator=lambda trial: trial.trial_id,
+            verbose=0,
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _resources(slots: Slots) -> tune.PlacementGroupFactory:
+    bundle = {"CPU": slots.cpus}
+    if slots.gpus > 0:
+        bundle["GPU"] = slots.gpus
+    if not slots.avoided_nodes:
+        return tune.PlacementGroupFactory([bundle])
+    selector = {"ray.io/node-id": f"!in({','.join(slots.avoided_nodes)})"}
+    return tune.PlacementGroupFactory([bundle], bundle_label_selector=[selector])

@@ -1,0 +1,437 @@
+"""A run: its settings, its folder, and the lock that gives it one driver at a time.
+
+::
+
+    RUN/config.yaml       the settings, all of them, as resolved
+        environment.json  versions and hardware
+        split.json        which images were drawn
+        study.journal     the truth: what happened to every trial
+        events.jsonl      a log, never read back
+        trials/0007/      config.yaml, metrics.jsonl, error.txt; checkpoints unless --storage
+        best.yaml         the best configurations, written when the search ends
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import yaml
+
+from search_spaces.joint import StudySpace, Suggestion
+from ssl_core.data.catalogue import DATASET_CARDS
+from ssl_core.data.config import DataConfig
+from ssl_core.errors import UserError, check_choice, check_integer, check_keys, check_number
+from ssl_core.files import write_atomically
+from ssl_core.names import (
+    EVALUATED_NETWORKS,
+    LR_SCHEDULE_NAMES,
+    METRIC_NAMES,
+    OPTIMIZER_NAMES,
+    PRECISIONS,
+    algorithm_name,
+    divergence_name,
+    parse_model_name,
+)
+from tune_ssl.asha import rung_steps
+
+SAMPLERS = ("tpe", "random")
+SCHEDULERS = ("asha", "none")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+SEARCHED = "search"
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything a search depends on; the command line's flags have the same names.
+
+    None means: as the data set's card says, or as the data and the machine decide.
+
+    Args:
+        divergence: those to choose from; empty for each method's published one.
+        entropy_min: weight of entropy minimisation, or ``search``.
+        grace: the first rung, in steps.
+        start_from: configurations tried first, as ``export`` writes them.
+    """
+
+    alg: tuple[str, ...]
+    divergence: tuple[str, ...] = ()
+    trials: int = 50
+    dataset: str = "digits"
+    data_dir: str | None = None
+    image_size: int | None = None
+    labels: int | None = None
+    validation: int | None = None
+    split_seed: int = 0
+    flip: bool | None = None
+    model: str | None = None
+    max_steps: int | None = None
+    batch_size: int | None = None
+    unlabeled_ratio: int = 1
+    optimizer: str = "adamw"
+    lr_schedule: str = "cosine"
+    entropy_min: float | str = 0.0
+    evaluate: str = "ema"
+    metric: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    sampler: str = "tpe"
+    scheduler: str = "asha"
+    reduction_factor: int = 3
+    grace: int | None = None
+    device: str = "auto"
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None
+    threads: int | None = None
+    concurrency: int | None = None
+    storage: str | None = None
+    start_from: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_integer("trials", self.trials, 1)
+        self.data()
+        parse_model_name(self.resolved_model)
+        check_integer("max-steps", self.steps, 1)
+        check_integer("batch-size", self.resolved_batch_size, 2)
+        check_integer("unlabeled-ratio", self.unlabeled_ratio, 1)
+        check_choice("optimizer", self.optimizer, OPTIMIZER_NAMES)
+        check_choice("lr-schedule", self.lr_schedule, LR_SCHEDULE_NAMES)
+        if self.entropy_min != SEARCHED:
+            check_number("entropy-min", self.entropy_min, 0.0)
+        check_choice("evaluate", self.evaluate, EVALUATED_NETWORKS)
+        check_choice("metric", self.metric, ("auto", *METRIC_NAMES))
+        check_choice("precision", self.precision, ("auto", *PRECISIONS))
+        check_integer("seed", self.seed, 0, 2**32 - 1)
+        check_choice("sampler", self.sampler, SAMPLERS)
+        check_choice("scheduler", self.scheduler, SCHEDULERS)
+        check_choice("device", self.device, DEVICES)
+        check_number("cpus-per-trial", self.cpus_per_trial, 0.0, low_open=True)
+        if self.gpus_per_trial is not None:
+            check_number("gpus-per-trial", self.gpus_per_trial, 0.0)
+        for name in ("threads", "concurrency"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), 1)
+        self.rungs()
+        self.space(num_classes=10)
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> RunConfig:
+        """Return the settings a file or a command line gives; names are made canonical.
+
+        Raises:
+            UserError: a key or name is unknown, or a value is not legal.
+        """
+        check_keys(
+            "the search's settings", given, [field.name for field in dataclasses.fields(cls)]
+        )
+        values = dict(given)
+        values["alg"] = _names(values.get("alg"), algorithm_name)
+        values["divergence"] = _names(values.get("divergence"), divergence_name)
+        if not values["alg"]:
+            raise UserError("no --alg was given; allowed: a method, a comma list or any; name one.")
+        values["start_from"] = tuple(values.get("start_from") or ())
+        return cls(**values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain values that ``from_mapping`` reads back to equal settings."""
+        mapping = dataclasses.asdict(self)
+        for name in ("alg", "divergence", "start_from"):
+            mapping[name] = list(mapping[name])
+        return mapping
+
+    @property
+    def steps(self) -> int:
+        """Length of a full training."""
+        return DATASET_CARDS[self.dataset].max_steps if self.max_steps is None else self.max_steps
+
+    @property
+    def resolved_model(self) -> str:
+        return DATASET_CARDS[self.dataset].model if self.model is None else self.model
+
+    @property
+    def resolved_batch_size(self) -> int:
+        return (
+            DATASET_CARDS[self.dataset].batch_size if self.batch_size is None else self.batch_size
+        )
+
+    def data(self) -> DataConfig:
+        """Return which images are used and how they are drawn."""
+        check_choice("dataset", self.dataset, tuple(DATASET_CARDS))
+        card = DATASET_CARDS[self.dataset]
+        return DataConfig(
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            image_size=self.image_size,
+            num_labels=card.num_labels if self.labels is None else self.labels,
+            num_validation=card.num_validation if self.validation is None else self.validation,
+            split_seed=self.split_seed,
+            flip=self.flip,
+        )
+
+    def rungs(self) -> tuple[int, ...]:
+        """Return the steps at which trials are measured; the last is the full length."""
+        if self.scheduler == "none":
+            return (self.steps,)
+        return rung_steps(self.steps, grace=self.grace, reduction_factor=self.reduction_factor)
+
+    def space(self, num_classes: int) -> StudySpace:
+        """Return what the study searches."""
+        return StudySpace(
+            algorithms=self.alg,
+            divergences=self.divergence,
+            num_classes=num_classes,
+            max_steps=self.steps,
+            first_rung=self.rungs()[0] / self.steps,
+            optimizer=self.optimizer,
+            entropy_weight=None if self.entropy_min == SEARCHED else float(self.entropy_min),
+            setting=DATASET_CARDS[self.dataset].published_setting,
+        )
+
+    def trial_record(self, suggestion: Suggestion, seed: int) -> dict[str, Any]:
+        """Return the flat configuration of one trial, all that its training depends on."""
+        data = dataclasses.asdict(self.data())
+        return {
+            "algorithm": suggestion.algorithm,
+            "divergence": suggestion.divergence,
+            "parameters": dict(suggestion.parameters),
+            **data,
+            "model": self.resolved_model,
+            "max_steps": self.steps,
+            "batch_size": self.resolved_batch_size,
+            "unlabeled_ratio": self.unlabeled_ratio,
+            "optimizer": self.optimizer,
+            "lr_schedule": self.lr_schedule,
+            "evaluate": self.evaluate,
+            "metric": self.metric,
+            "precision": self.precision,
+            "threads": self.threads,
+            "device": self.device,
+            "seed": seed,
+        }
+
+
+def trial_seed(search_seed: int, number: int) -> int:
+    """Return the training seed of a search's trial: different for each, a function of both."""
+    sequence = np.random.SeedSequence(entropy=search_seed, spawn_key=(number,))
+    return int(sequence.generate_state(1, np.uint32)[0])
+
+
+class RunDirectory:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, run: str, output: str) -> RunDirectory:
+        """Return the run given as a folder, or as a name below the output folder.
+
+        Raises:
+            UserError: there is no run.
+        """
+        for path in (Path(run), Path(output) / run):
+            if (path / "config.yaml").is_file() and (path / "study.journal").is_file():
+                return cls(path.resolve())
+        raise UserError(
+            f"{run!r} is no run; allowed: a run's folder or its name below {output!r}"
+            f"{_runs_there(output)}; check the name, or --output."
+        )
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def journal_path(self) -> Path:
+        return self.path / "study.journal"
+
+    @property
+    def best_path(self) -> Path:
+        return self.path / "best.yaml"
+
+    def trial_path(self, number: int) -> Path:
+        """Return the folder of one trial."""
+        return self.path / "trials" / f"{number:04d}"
+
+    def create(self) -> None:
+        """Make the folder, which must not exist.
+
+        Raises:
+            UserError: a run of that name exists, or the folder cannot be made.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir()
+        except FileExistsError as error:
+            raise UserError(
+                f"run {self.name!r} exists in {str(self.path.parent)!r}; allowed: a new name; give another "
+                f"--name, or continue it: tune-ssl resume {self.path}"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"output folder {str(self.path.parent)!r} cannot be written ({error.strerror}); allowed: a "
+                "folder you may write; give it as --output."
+            ) from error
+
+    def read_config(self) -> RunConfig:
+        """Return the run's settings.
+
+        Raises:
+            UserError: the file is damaged or holds something unknown.
+        """
+        return RunConfig.from_mapping(read_yaml_mapping(self.config_path))
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write the run's settings."""
+        write_yaml(self.config_path, config.to_mapping())
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a value beside the settings."""
+        write_atomically(self.path / name, (json.dumps(value, indent=2) + "\n").encode())
+
+    def log_event(self, kind: str, **values: Any) -> None:
+        """Append to the log of events, which people and tools may follow and nothing reads back."""
+        event = {"time": round(time.time(), 3), "event": kind, **values}
+        with open(self.path / "events.jsonl", "a") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def new_run(name: str | None, output: str, config: RunConfig) -> RunDirectory:
+    """Return the folder of a run that is about to be made; nothing is written yet.
+
+    Raises:
+        UserError: the name is not legal or taken, or the output folder cannot be written.
+    """
+    if name is None:
+        methods = "-".join(config.alg) if len(config.alg) <= 2 else f"{len(config.alg)}-methods"
+        name = f"{methods}-{config.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not RUN_NAME.fullmatch(name):
+        raise UserError(
+            f"name is {name!r}; allowed: letters, digits, '_', '.', '-', the first a letter or digit; "
+            "give such a name."
+        )
+    directory = RunDirectory((Path(output).expanduser() / name).absolute())
+    if directory.path.exists():
+        directory.create()  # raises
+    nearest = next(parent for parent in directory.path.parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(
+            f"output folder {output!r} cannot be written; allowed: a folder you may write; give it as "
+            "--output."
+        )
+    return directory
+
+
+@contextmanager
+def run_lock(directory: RunDirectory, *, steal: bool = False) -> Iterator[None]:
+    """Hold a run for this process; the lock goes with the process, however it ends.
+
+    ``steal`` takes the run where the file system has no locks.
+
+    Raises:
+        UserError: another driver holds it; the message names host, process and start.
+    """
+    path = directory.path / "lock"
+    with open(path, "a+") as file:
+        _take_lock(file, directory, steal)
+        file.seek(0)
+        file.truncate()
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "start": time.strftime("%FT%T")}
+        file.write(json.dumps(holder))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.seek(0)
+            file.truncate()
+
+
+def _take_lock(file: TextIO, directory: RunDirectory, steal: bool) -> None:
+    import fcntl
+
+    file.seek(0)
+    holder = file.read()
+    held = False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held = True
+    except OSError:  # a file system without locks: only the content tells
+        held = bool(holder) and not steal
+    if held:
+        raise UserError(
+            f"run {directory.name!r} is held by another driver ({holder or 'unknown'}); allowed: one at a "
+            "time; wait for it or stop it, and where that driver is gone and the file system has no "
+            "locks, add --steal-lock."
+        )
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(
+            f"{str(path)!r} cannot be read ({error.strerror}); allowed: a YAML file; check the path."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"{str(path)!r} is damaged or no YAML ({first}); allowed: a file as tune-ssl writes it; "
+            "mend or rewrite it."
+        ) from error
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping a YAML file holds.
+
+    Raises:
+        UserError: it cannot be read or holds something else.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{str(path)!r} holds {type(content).__name__}; allowed: a mapping of names to values; "
+            "mend or rewrite it."
+        )
+    return content
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write plain values as YAML, atomically."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    write_atomically(path, text.encode())
+
+
+def _names(given: Any, canonical: Any) -> tuple[str, ...]:
+    """Return the canonical names of a list, each once, in the order given."""
+    names = given if isinstance(given, list | tuple) else [given] if given else []
+    return tuple(dict.fromkeys(canonical(str(name)) for name in names))
+
+
+def _runs_there(output: str) -> str:
+    folder = Path(output)
+    if not folder.is_dir():
+        return " (which does not exist)"
+    names = sorted(path.parent.name for path in folder.glob("*/study.journal"))
+    return f" ({', '.join(names[-5:])})" if names else " (which holds no run)"

@@ -1,0 +1,123 @@
+"""Where checkpoints and weights are kept: a folder every node sees, or an object store.
+
+A path given to the methods is relative to the storage's root, with ``/`` between its parts.
+"""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ssl_core.errors import UserError
+from ssl_core.files import write_atomically
+
+
+class RunStorage:
+    """Files under one root: a local or shared folder, or a URI such as ``s3://bucket/runs``.
+
+    A file is there wholly or not at all: written beside and renamed in a folder, visible only
+    when complete in an object store.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._folder = None if "://" in root else Path(root)
+        self._filesystem: Any = None
+        self._prefix = ""
+        if self._folder is None:
+            self._filesystem, self._prefix = _open_uri(root)
+
+    def __reduce__(self) -> tuple[type[RunStorage], tuple[str]]:
+        return RunStorage, (self.root,)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Store bytes under a path, atomically."""
+        if self._folder is not None:
+            write_atomically(self._folder / path, data)
+            return
+        self._filesystem.create_dir(self._at(path).rsplit("/", 1)[0], recursive=True)
+        with self._filesystem.open_output_stream(self._at(path)) as stream:
+            stream.write(data)
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes stored under a path.
+
+        Raises:
+            OSError: nothing is there, or it cannot be read.
+        """
+        if self._folder is not None:
+            return (self._folder / path).read_bytes()
+        with self._filesystem.open_input_stream(self._at(path)) as stream:
+            data: bytes = stream.read()
+        return data
+
+    def delete(self, path: str) -> None:
+        """Remove a file or a folder with all below it, if it is there."""
+        if self._folder is not None:
+            _delete_local(self._folder / path)
+            return
+        from pyarrow import fs
+
+        kind = self._filesystem.get_file_info(self._at(path)).type
+        if kind == fs.FileType.Directory:
+            self._filesystem.delete_dir(self._at(path))
+        elif kind == fs.FileType.File:
+            self._filesystem.delete_file(self._at(path))
+
+    def list(self, path: str) -> list[str]:
+        """Return the names directly below a folder, sorted; none if it is not there."""
+        if self._folder is not None:
+            folder = self._folder / path
+            return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self._at(path), allow_not_found=True)
+        return sorted(info.base_name for info in self._filesystem.get_file_info(selector))
+
+    def check_writable(self) -> None:
+        """Write, read and remove a small file.
+
+        Raises:
+            UserError: the storage does not take it or does not give it back.
+        """
+        probe, data = f"probe-{uuid.uuid4().hex}", b"tune-ssl"
+        try:
+            self.write(probe, data)
+            returned = self.read(probe)
+            self.delete(probe)
+        except OSError as error:
+            raise UserError(
+                f"storage {self.root!r} cannot be written ({error}); allowed: a folder or object store "
+                "every node can write; check its path and permissions."
+            ) from error
+        if returned != data:
+            raise UserError(
+                f"storage {self.root!r} returned other bytes than were written; use another."
+            )
+
+    def _at(self, path: str) -> str:
+        return f"{self._prefix}/{path}"
+
+
+def _open_uri(root: str) -> tuple[Any, str]:
+    import pyarrow
+    from pyarrow import fs
+
+    try:
+        filesystem, prefix = fs.FileSystem.from_uri(root)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            f"storage {root!r} cannot be opened ({error}); allowed: a folder, file://, s3:// or gs://; "
+            "check the address."
+        ) from error
+    return filesystem, prefix.rstrip("/")
+
+
+def _delete_local(path: Path) -> None:
+    import shutil
+
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

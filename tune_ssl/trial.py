@@ -1,0 +1,160 @@
+"""One trial's work behind a few calls, for whoever runs it: a Ray worker, or ``train`` here.
+
+``Work`` is what a runner needs of a trial; ``TrainingWork`` is the real one. Tests run others.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from ssl_core.data.prepare import SplitImages
+
+
+class Measured(NamedTuple):
+    """The value a trial is judged by at a step, and everything else that was measured."""
+
+    value: float
+    finite: bool
+    details: dict[str, Any]
+
+
+class Work(Protocol):
+    """A trial that can be advanced, measured, stored and continued."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether every loss so far was finite."""
+
+    def run(self, until_step: int, seconds: float | None = None) -> None:
+        """Advance to a step, or for at least one step until the seconds have passed."""
+
+    def measure(self) -> Measured:
+        """Return the value at the present step, without changing what follows."""
+
+    def to_bytes(self) -> bytes:
+        """Return the whole state."""
+
+    def load_bytes(self, data: bytes, sha256: str, name: str) -> None:
+        """Continue from a state that ``to_bytes`` gave."""
+
+    def weights(self) -> bytes:
+        """Return the evaluated network as safetensors."""
+
+    def verify(self) -> None:
+        """Raise where what all trials share was changed."""
+
+
+class WorkFactory(Protocol):
+    """Makes the work of one trial from its configuration; lives on the worker for all its trials."""
+
+    def __call__(self, record: Mapping[str, Any]) -> Work:
+        """Return new work."""
+
+
+class TrainingFactory:
+    """Makes trainings over one data set, whose images it keeps for all of them."""
+
+    def __init__(self, shared: SplitImages, checksum: int) -> None:
+        self._shared = shared
+        self._checksum = checksum
+        self._stores: dict[str, Any] = {}
+
+    def __call__(self, record: Mapping[str, Any]) -> Work:
+        """Return the training a flat configuration describes."""
+        from ssl_core.data.store import ImageStore
+        from ssl_core.training.config import TrainingConfig
+
+        config = TrainingConfig.from_record(record)
+        store = self._stores.get(config.device)
+        if store is None:
+            store = self._stores[config.device] = ImageStore(self._shared.images, config.device)
+            _verify(store, self._checksum)
+        return TrainingWork(config, self._shared, store, self._checksum)
+
+
+class TrainingWork:
+    """A training, measured on its validation images."""
+
+    def __init__(self, config: Any, shared: SplitImages, store: Any, checksum: int) -> None:
+        from ssl_core.training.loop import Training, set_threads
+
+        set_threads(config.threads)
+        self._metric = config.metric
+        self._training = Training(config, shared, store)
+        self._store = store
+        self._checksum = checksum
+
+    @property
+    def step(self) -> int:
+        return self._training.step
+
+    @property
+    def finite(self) -> bool:
+        return self._training.finite
+
+    def run(self, until_step: int, seconds: float | None = None) -> None:
+        self._training.run(until_step, seconds)
+
+    def measure(self) -> Measured:
+        report = self._training.report()
+        evaluated, other = report.evaluated, report.other
+        details = {
+            "standard_error": evaluated.standard_error(self._metric),
+            "accuracy": evaluated.accuracy,
+            "balanced_accuracy": evaluated.balanced_accuracy,
+            "other_network": other.value(self._metric),
+            "terms": report.terms,
+            "correct": pack_correct(evaluated.correct),
+        }
+        return Measured(evaluated.value(self._metric), evaluated.finite, details)
+
+    def to_bytes(self) -> bytes:
+        from ssl_core.training.checkpoint import to_bytes
+
+        return to_bytes(self._training.state_dict())
+
+    def load_bytes(self, data: bytes, sha256: str, name: str) -> None:
+        from ssl_core.training.checkpoint import from_bytes
+
+        self._training.load_state_dict(from_bytes(data, sha256=sha256, name=name))
+
+    def weights(self) -> bytes:
+        from safetensors.torch import save
+
+        state = self._training.evaluated_network.state_dict()
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        stored: bytes = save(tensors)
+        return stored
+
+    def verify(self) -> None:
+        _verify(self._store, self._checksum)
+
+
+def pack_correct(correct: npt.NDArray[np.bool_]) -> str:
+    """Return a vector of yes and no as text: its length, a colon, its bits in base 64."""
+    return f"{len(correct)}:{base64.b64encode(np.packbits(correct).tobytes()).decode()}"
+
+
+def unpack_correct(text: str) -> npt.NDArray[np.bool_]:
+    """Return the vector that ``pack_correct`` packed."""
+    length, bits = text.split(":", 1)
+    packed = np.frombuffer(base64.b64decode(bits), dtype=np.uint8)
+    return np.unpackbits(packed)[: int(length)].astype(np.bool_)
+
+
+def _verify(store: Any, expected: int) -> None:
+    found = store.checksum()
+    if found != expected:
+        raise RuntimeError(
+            f"the images in memory changed (CRC-32 {found:08x}, at the start {expected:08x})"
+        )

@@ -1,0 +1,229 @@
+"""The worker's side of a trial: slices, rungs, checkpoints. Knows nothing of Ray.
+
+A trial is advanced in slices that end at the next rung, or after a few seconds: a slice is a
+sign of life, and between two of them a trial can be stopped or stored at its exact step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tune_ssl.storage import RunStorage
+from tune_ssl.study import Checkpoint
+from tune_ssl.trial import Measured, Work, WorkFactory
+
+CHECKPOINT_FRACTION = 0.02
+CHECKPOINTS_KEPT = 2
+
+SLICE, RUNG, END = "slice", "rung", "end"
+NON_FINITE, OUT_OF_MEMORY, ERROR = "non_finite", "out_of_memory", "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a worker is told: which trial, for which time, with which configuration."""
+
+    number: int
+    attempt: int
+    record: dict[str, Any]
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceReport:
+    """What a worker tells after each slice.
+
+    Args:
+        kind: SLICE, RUNG or END; NON_FINITE, OUT_OF_MEMORY or ERROR end the trial.
+        seconds: device time of the slice.
+        value, details: what was measured, at a rung or the end.
+        checkpoint: stored in this slice, if one was.
+        weights: path of the evaluated network, at the end.
+        error: traceback of an exception.
+    """
+
+    number: int
+    attempt: int
+    step: int
+    kind: str
+    seconds: float
+    value: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    weights: str | None = None
+    error: str | None = None
+    host: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """How long a slice may take, and how long a trial may go without a checkpoint, in seconds."""
+
+    slice_seconds: float = 5.0
+    checkpoint_seconds: float = 60.0
+
+
+class TrialRunner:
+    """Runs one trial after another on a worker.
+
+    Args:
+        factory: makes a trial's work; kept, with what it shares, from trial to trial.
+        storage: where checkpoints and weights go.
+        rungs: steps at which trials are measured; the last is the full length.
+        lengths: of slices and between checkpoints.
+        clock: seconds, any origin.
+    """
+
+    def __init__(
+        self,
+        factory: WorkFactory,
+        storage: RunStorage,
+        rungs: tuple[int, ...],
+        *,
+        lengths: Lengths | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._factory = factory
+        self._storage = storage
+        self._rungs = rungs
+        self._lengths = lengths or Lengths()
+        self._clock = clock
+        self._task: Task | None = None
+        self._work: Work | None = None
+        self._error: str | None = None
+        self._began = 0.0
+        self._first_step = 0
+        self._stored_at = 0.0
+        self._reported_step: int | None = None
+        self._own_checkpoints: list[str] = []
+
+    def begin(self, task: Task) -> None:
+        """Take up a trial. Does not raise: an exception is told by the first slice."""
+        self._task, self._work, self._error = task, None, None
+        self._began = self._stored_at = self._clock()
+        self._reported_step = None
+        self._own_checkpoints = []
+        try:
+            work = self._factory(task.record)
+            if task.checkpoint is not None:
+                stored = task.checkpoint
+                data = self._storage.read(stored.path)
+                work.load_bytes(data, stored.sha256, f"{self._storage.root}/{stored.path}")
+            self._work = work
+            self._first_step = work.step
+        except Exception:  # of our code or the user's data: it belongs to the trial, told once
+            self._error = traceback.format_exc()
+
+    def slice(self) -> SliceReport:
+        """Advance the trial to its next rung, or for one slice, and say what happened."""
+        began = self._clock()
+        if self._work is None or self._error is not None:
+            return self._report(ERROR, began, error=self._error)
+        try:
+            return self._advance(self._work, began)
+        except Exception as error:  # told to the driver, which ends the trial
+            kind = OUT_OF_MEMORY if _is_out_of_memory(error) else ERROR
+            return self._report(kind, began, error=traceback.format_exc())
+
+    def store_checkpoint(self) -> Checkpoint:
+        """Store the present state and return its record; the one before the last is removed."""
+        assert self._task is not None
+        assert self._work is not None
+        task, data = self._task, self._work.to_bytes()
+        path = f"{attempt_folder(task.number, task.attempt)}/step-{self._work.step:06d}.pt"
+        self._storage.write(path, data)
+        self._stored_at = self._clock()
+        if path not in self._own_checkpoints:
+            self._own_checkpoints.append(path)
+        while len(self._own_checkpoints) > CHECKPOINTS_KEPT:
+            self._storage.delete(self._own_checkpoints.pop(0))
+        digest = hashlib.sha256(data).hexdigest()
+        return Checkpoint(path=path, step=self._work.step, sha256=digest, attempt=task.attempt)
+
+    def _advance(self, work: Work, began: float) -> SliceReport:
+        # A trial killed between a rung's checkpoint and its report comes back standing on the
+        # rung: then the report is made first.
+        if work.step not in self._rungs or work.step == self._reported_step:
+            work.run(self._next_rung(work.step), self._lengths.slice_seconds)
+        if not work.finite:
+            return self._report(NON_FINITE, began)
+        if work.step not in self._rungs:
+            due = self._clock() - self._stored_at >= self._checkpoint_interval(work)
+            return self._report(SLICE, began, checkpoint=self.store_checkpoint() if due else None)
+        if work.step == self._rungs[-1]:
+            return self._end(work, began)
+        self._reported_step = work.step
+        checkpoint = self.store_checkpoint()
+        measured = work.measure()
+        return self._report(
+            RUNG if measured.finite else NON_FINITE, began, measured, checkpoint=checkpoint
+        )
+
+    def _end(self, work: Work, began: float) -> SliceReport:
+        assert self._task is not None
+        measured = work.measure()
+        if not measured.finite:
+            return self._report(NON_FINITE, began, measured)
+        work.verify()
+        path = weights_path(self._task.number, self._task.attempt)
+        self._storage.write(path, work.weights())
+        return self._report(END, began, measured, weights=path)
+
+    def _next_rung(self, step: int) -> int:
+        return next(rung for rung in self._rungs if rung > step)
+
+    def _checkpoint_interval(self, work: Work) -> float:
+        seconds_per_step = (self._clock() - self._began) / max(work.step - self._first_step, 1)
+        full_length = seconds_per_step * self._rungs[-1]
+        return max(self._lengths.checkpoint_seconds, CHECKPOINT_FRACTION * full_length)
+
+    def _report(
+        self,
+        kind: str,
+        began: float,
+        measured: Measured | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        weights: str | None = None,
+        error: str | None = None,
+    ) -> SliceReport:
+        assert self._task is not None
+        return SliceReport(
+            number=self._task.number,
+            attempt=self._task.attempt,
+            step=self._work.step if self._work is not None else 0,
+            kind=kind,
+            seconds=self._clock() - began,
+            value=measured.value if measured and measured.finite else None,
+            details=measured.details if measured else {},
+            checkpoint=checkpoint,
+            weights=weights,
+            error=error,
+            host=socket.gethostname(),
+        )
+
+
+def trial_folder(number: int) -> str:
+    """Return where a trial's files are, below the storage's root."""
+    return f"trials/{number:04d}"
+
+
+def attempt_folder(number: int, attempt: int) -> str:
+    """Return where one attempt's checkpoints are: no attempt writes into another's folder."""
+    return f"{trial_folder(number)}/attempt-{attempt}"
+
+
+def weights_path(number: int, attempt: int) -> str:
+    """Return where an attempt stores the evaluated network."""
+    return f"{trial_folder(number)}/weights-{attempt}.safetensors"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether the device had too little memory; torch need not be loaded to ask."""
+    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
