@@ -131,32 +131,33 @@ def threshold_from_gap(gap: float) -> float:
     return _six_digits(1.0 - gap)
 
 
-class PublishedTrial:
-    """A trial that answers each suggestion with the published value, moved into the range.
+class GivenTrial:
+    """A trial that answers each suggestion with a given value, moved into the range.
 
-    A space run on it gives the parameters of trial 0, on the scales that are searched.
-    ``moved`` holds, for published values outside the range, the value that was used.
+    A space run on it gives a configuration's parameters on the scales that are searched.
+    ``moved`` holds, for values outside the range, the value that was used.
     """
 
-    def __init__(self, published: Mapping[str, float], context: SpaceContext) -> None:
+    def __init__(self, given: Mapping[str, float], context: SpaceContext) -> None:
         self.params: dict[str, float] = {}
         self.moved: dict[str, float] = {}
-        self._published = _on_searched_scales(published, context)
+        self._given = _on_searched_scales(given, context)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Return the published value, or the end of the range nearest to it."""
-        published = self._published.get(name, low)
-        value = min(high, max(low, published))
-        if value != published:
+        """Return the given value, or the end of the range nearest to it."""
+        given = self._given.get(name, low)
+        value = min(high, max(low, given))
+        if value != given:
             self.moved[name] = value
         self.params[name] = value
         return value
 
 
-def _on_searched_scales(published: Mapping[str, float], context: SpaceContext) -> dict[str, float]:
-    values = dict(published)
-    if "unlabeled_weight" in values:
-        values["unlabeled_weight_u"] = position_from_weight(values.pop("unlabeled_weight"), context)
+def _on_searched_scales(given: Mapping[str, float], context: SpaceContext) -> dict[str, float]:
+    values = dict(given)
+    weight = values.pop("unlabeled_weight", None)
+    if weight is not None:
+        values["unlabeled_weight_u"] = position_from_weight(weight, context) if weight > 0 else 0.0
     if "threshold" in values:
         values["threshold_gap"] = _six_digits(1.0 - values.pop("threshold"))
     return values

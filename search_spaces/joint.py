@@ -6,12 +6,12 @@ defaults, one per method and divergence, are the study's first trials.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from search_spaces import SEARCH_SPACES
-from search_spaces.common import Parameters, PublishedTrial, SpaceContext
+from search_spaces.common import GivenTrial, Parameters, SpaceContext
 from ssl_core.errors import UserError
 from ssl_core.published import published_default, published_divergence
 
@@ -37,10 +37,14 @@ class Suggestion:
 
 @dataclass(frozen=True, kw_only=True)
 class DefaultTrial:
-    """A published default: the trial's parameters as stored, and where the values come from."""
+    """A published default: the trial's parameters as stored, and where the values come from.
+
+    ``converted`` says that its paper used another divergence.
+    """
 
     params: dict[str, Any]
     source: str
+    converted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +128,37 @@ class StudySpace:
             return (published,)
         return self.divergences
 
-    def _default(self, algorithm: str, divergence: str | None) -> DefaultTrial:
+    def params_for(
+        self, algorithm: str, divergence: str | None, parameters: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """Return a configuration as a trial of this study, values moved into their ranges.
+
+        Raises:
+            UserError: the study does not search that method with that divergence.
+        """
+        return self._trial_at(algorithm, divergence, parameters)[0]
+
+    def _trial_at(
+        self, algorithm: str, divergence: str | None, parameters: Mapping[str, float]
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        """Return a configuration's trial parameters, and the values that had to be moved."""
+        if (algorithm, divergence) not in self.cells():
+            raise UserError(
+                f"{algorithm} with {divergence} is not part of the search; allowed: "
+                f"{', '.join(f'{a} with {d}' for a, d in self.cells())}; leave it out or add it to --alg "
+                "and --divergence."
+            )
         context = self.context(algorithm, divergence)
+        trial = GivenTrial(parameters, context)
+        SEARCH_SPACES[algorithm](trial, context)
+        params: dict[str, Any] = dict(trial.params)
+        if len(self.algorithms) > 1:
+            params["algorithm"] = algorithm
+        if len(self._divergences_of(algorithm)) > 1:
+            params["divergence"] = divergence
+        return params, trial.moved
+
+    def _default(self, algorithm: str, divergence: str | None) -> DefaultTrial:
         published = published_default(
             algorithm,
             divergence,
@@ -133,15 +166,11 @@ class StudySpace:
             setting=self.setting,
             optimizer=self.optimizer,
         )
-        trial = PublishedTrial(published.parameters, context)
-        SEARCH_SPACES[algorithm](trial, context)
-        params: dict[str, Any] = dict(trial.params)
-        if len(self.algorithms) > 1:
-            params["algorithm"] = algorithm
-        if len(self._divergences_of(algorithm)) > 1:
-            params["divergence"] = divergence
-        moved = [
-            f"{name} moved into the range ({value:.4g})" for name, value in trial.moved.items()
-        ]
-        notes = [published.source, *([published.note] if published.note else []), *moved]
-        return DefaultTrial(params=params, source="; ".join(notes))
+        params, moved = self._trial_at(algorithm, divergence, published.parameters)
+        notes = [published.source, *([published.note] if published.note else [])]
+        notes += [f"{name} moved into the range ({value:.4g})" for name, value in moved.items()]
+        return DefaultTrial(
+            params=params,
+            source="; ".join(notes),
+            converted=divergence != published_divergence(algorithm),
+        )

@@ -14,19 +14,20 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.joint import DefaultTrial, StudySpace, Suggestion
+from ssl_core.errors import UserError
 from tune_ssl.asha import RungDecision, decide
 from tune_ssl.sampler import make_sampler
 
-STUDY_NAME = "tune-ssl"
 ATTEMPTS_WITHOUT_PROGRESS = 3
 
 # Attributes of a trial that people read; the optuna dashboard shows them.
@@ -100,6 +101,7 @@ class SearchStudy:
     Args:
         backend: the journal; an in-memory storage of Optuna's would lose waiting trials.
         space: what is searched.
+        name: of the study, as a dashboard shows it.
         trials: how many shall finish.
         seed: of the sampler.
         rungs: steps at which values are reported; the last is the full length.
@@ -112,6 +114,7 @@ class SearchStudy:
         backend: BaseJournalBackend,
         space: StudySpace,
         *,
+        name: str,
         trials: int,
         seed: int,
         rungs: tuple[int, ...],
@@ -126,12 +129,12 @@ class SearchStudy:
         conditional = len(list(space.cells())) > 1
         self._study = optuna.create_study(
             storage=self._storage,
-            study_name=STUDY_NAME,
+            study_name=name,
             direction=StudyDirection.MAXIMIZE,
             sampler=make_sampler(sampler, seed, conditional=conditional),
             load_if_exists=True,
         )
-        self._id = self._storage.get_study_id_from_name(STUDY_NAME)
+        self._id = self._storage.get_study_id_from_name(name)
         self._rung_values = self._recorded_rung_values()
 
     # What is in the study
@@ -342,3 +345,20 @@ def count(trials: Iterable[FrozenTrial], asked: int) -> Counts:
         running=states[TrialState.RUNNING] - queued,
         waiting=states[TrialState.WAITING] + queued,
     )
+
+
+def read_trials(path: Path) -> tuple[list[FrozenTrial], dict[str, Any]]:
+    """Return the trials and attributes of a study from its journal, which may be in use.
+
+    Raises:
+        UserError: there is no study in it.
+    """
+    studies = optuna.get_all_study_names(JournalStorage(JournalFileBackend(str(path))))
+    if not studies:
+        raise UserError(
+            f"{path} holds no study yet; allowed: the journal of a search that has begun; try later."
+        )
+    study = optuna.load_study(
+        study_name=studies[0], storage=JournalStorage(JournalFileBackend(str(path)))
+    )
+    return study.get_trials(deepcopy=False), study.user_attrs

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.data.images import checksum
+
 if TYPE_CHECKING:
     from ssl_core.data.prepare import SplitImages
 
@@ -60,13 +62,16 @@ class WorkFactory(Protocol):
     def __call__(self, record: Mapping[str, Any]) -> Work:
         """Return new work."""
 
+    def verify(self) -> None:
+        """Raise where what all trials share did not arrive as it was sent."""
+
 
 class TrainingFactory:
     """Makes trainings over one data set, whose images it keeps for all of them."""
 
-    def __init__(self, shared: SplitImages, checksum: int) -> None:
+    def __init__(self, shared: SplitImages) -> None:
         self._shared = shared
-        self._checksum = checksum
+        self._checksum = checksum(shared.images)
         self._stores: dict[str, Any] = {}
 
     def __call__(self, record: Mapping[str, Any]) -> Work:
@@ -77,9 +82,13 @@ class TrainingFactory:
         config = TrainingConfig.from_record(record)
         store = self._stores.get(config.device)
         if store is None:
+            self.verify()
             store = self._stores[config.device] = ImageStore(self._shared.images, config.device)
-            _verify(store, self._checksum)
         return TrainingWork(config, self._shared, store, self._checksum)
+
+    def verify(self) -> None:
+        """Raise RuntimeError where the images are not those the search began with."""
+        _verify(checksum(self._shared.images), self._checksum)
 
 
 class TrainingWork:
@@ -137,7 +146,7 @@ class TrainingWork:
         return stored
 
     def verify(self) -> None:
-        _verify(self._store, self._checksum)
+        _verify(self._store.checksum(), self._checksum)
 
 
 def pack_correct(correct: npt.NDArray[np.bool_]) -> str:
@@ -152,8 +161,7 @@ def unpack_correct(text: str) -> npt.NDArray[np.bool_]:
     return np.unpackbits(packed)[: int(length)].astype(np.bool_)
 
 
-def _verify(store: Any, expected: int) -> None:
-    found = store.checksum()
+def _verify(found: int, expected: int) -> None:
     if found != expected:
         raise RuntimeError(
             f"the images in memory changed (CRC-32 {found:08x}, at the start {expected:08x})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ray
 from ray import tune
 
 from tune_ssl.storage import RunStorage
@@ -21,14 +22,15 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     def setup(
         self,
         config: dict[str, Any],
-        factory: WorkFactory | None = None,
+        factory: list[Any] | None = None,
         storage: str = "",
         rungs: tuple[int, ...] = (),
         lengths: Lengths | None = None,
     ) -> None:
         """Make the runner and take up the first trial. Tune calls this once per actor."""
         assert factory is not None
-        self._runner = TrialRunner(factory, RunStorage(storage), rungs, lengths=lengths)
+        made: WorkFactory = ray.get(factory[0])
+        self._runner = TrialRunner(made, RunStorage(storage), rungs, lengths=lengths)
         self._runner.begin(_task(config))
 
     def step(self) -> dict[str, Any]:

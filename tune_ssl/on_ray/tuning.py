@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 # Tune reads these when it is imported or run.
 TUNE_SETTINGS = {
@@ -24,30 +25,30 @@ os.environ.update(TUNE_SETTINGS)
 from ray import tune  # noqa: E402
 
 from tune_ssl.driver import SearchDriver  # noqa: E402
+from tune_ssl.on_ray.nodes import NodeGuard  # noqa: E402
 from tune_ssl.on_ray.scheduler import DriverCallback, DriverScheduler  # noqa: E402
 from tune_ssl.on_ray.searcher import DriverSearcher  # noqa: E402
 from tune_ssl.on_ray.trainable import TrialTrainable  # noqa: E402
-from tune_ssl.trial import WorkFactory  # noqa: E402
 from tune_ssl.worker import Lengths  # noqa: E402
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """What a trial is given, and how many run at once (None: as many as fit).
+    """What a trial is given, how many are expected to fit, and a limit on them (None: none).
 
-    ``avoided_nodes`` are ids of nodes that failed their checks.
+    ``guard`` says which nodes may have trials; None for a cluster of this host alone.
     """
 
     cpus: float
     gpus: float
     concurrency: int | None
     expected: int
-    avoided_nodes: tuple[str, ...] = ()
+    guard: NodeGuard | None = None
 
 
 def run_tune(
     driver: SearchDriver,
-    factory: WorkFactory,
+    factory: Any,
     *,
     storage: str,
     rungs: tuple[int, ...],
@@ -58,7 +59,8 @@ def run_tune(
     """Run the driver's trials on the cluster that is connected, until it is finished or drained.
 
     Args:
-        factory: put once into the object store, from which every worker maps it.
+        factory: reference to a ``WorkFactory`` in the object store, from which every worker maps
+            it.
         storage: root of checkpoints and weights, writable from every node.
         lengths: of slices and between checkpoints; None for the usual.
     """
@@ -66,7 +68,7 @@ def run_tune(
     # the number of slots would keep a node that joins later without work.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots.expected // 16))
     trainable = tune.with_parameters(
-        TrialTrainable, factory=factory, storage=storage, rungs=rungs, lengths=lengths
+        TrialTrainable, factory=[factory], storage=storage, rungs=rungs, lengths=lengths
     )
     scratch = tempfile.mkdtemp(prefix="tune-ssl-")
     try:
@@ -89,11 +91,15 @@ def run_tune(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _resources(slots: Slots) -> tune.PlacementGroupFactory:
-    bundle = {"CPU": slots.cpus}
-    if slots.gpus > 0:
-        bundle["GPU"] = slots.gpus
-    if not slots.avoided_nodes:
-        return tune.PlacementGroupFactory([bundle])
-    selector = {"ray.io/node-id": f"!in({','.join(slots.avoided_nodes)})"}
-    return tune.PlacementGroupFactory([bundle], bundle_label_selector=[selector])
+def _resources(slots: Slots) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
+    """Return what Tune asks for each trial: its share of a node, among the nodes allowed by then."""
+    bundle = {"CPU": slots.cpus} | ({"GPU": slots.gpus} if slots.gpus > 0 else {})
+
+    def request(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        if slots.guard is None:
+            return tune.PlacementGroupFactory([bundle])
+        allowed = ",".join(sorted(slots.guard.allowed))
+        selector = [{"ray.io/node-id": f"in({allowed})"}]
+        return tune.PlacementGroupFactory([bundle], bundle_label_selector=selector)
+
+    return request

@@ -1,0 +1,1 @@
+"""What the commands do, each from its arguments to its result; the command line only parses."""

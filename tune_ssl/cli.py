@@ -1,0 +1,714 @@
+"""The command line: parses, hands over to a workflow, prints what it returns.
+
+Results go to stdout, messages to stderr. An error is one line; ``--debug`` adds the traceback.
+Workflows are imported inside their commands: help, a mistyped name and completion load nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import Abort, Exit, TyperException
+
+from ssl_core.errors import UserError, unknown_name
+from ssl_core.names import (
+    ALGORITHM_NAMES,
+    DATASET_NAMES,
+    DIVERGENCE_NAMES,
+    SEARCHED_DIVERGENCE_NAMES,
+    algorithm_name,
+    divergence_name,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_OUTPUT = "runs"
+GROUP_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
+
+SEARCHED, DATA, TRAINING, SEARCH, MACHINE, RUN = (
+    "What is searched",
+    "Images",
+    "Each training",
+    "How it is searched",
+    "Machines",
+    "The run",
+)
+
+
+class SearchByDefault(TyperGroup):
+    """A group in which the word ``search`` may be left out before its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert ``search`` where the first word is an option that is not the group's own."""
+        if args and args[0].startswith("-") and args[0].split("=")[0] not in GROUP_FLAGS:
+            args = ["search", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=SearchByDefault,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find the semi-supervised method, divergence and hyperparameters that hold up, with every GPU "
+    "you have. Start with: tune-ssl --alg ict --trials 50",
+)
+
+
+def _complete_algorithms(incomplete: str) -> list[str]:
+    return _complete_list(incomplete, (*ALGORITHM_NAMES, "any"))
+
+
+def _complete_divergences(incomplete: str) -> list[str]:
+    return _complete_list(incomplete, (*DIVERGENCE_NAMES, "any"))
+
+
+def _complete_list(incomplete: str, names: tuple[str, ...]) -> list[str]:
+    """Return completions of the last name of a comma list."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+OptionalInt = int | None
+OutputOption = Annotated[
+    str, typer.Option("--output", help="Folder that holds the runs.", rich_help_panel=RUN)
+]
+RunArgument = Annotated[
+    str, typer.Argument(help="A run's folder, or its name below --output.", metavar="RUN")
+]
+TimeLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Stop this invocation after a time such as 2h or 90m; resumable.", rich_help_panel=RUN
+    ),
+]
+DeviceHoursOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Stop when all trials together, over all invocations, used this much device time.",
+        rich_help_panel=RUN,
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        help="Join the Ray cluster there (or auto) instead of starting Ray on this host.",
+        rich_help_panel=MACHINE,
+    ),
+]
+DashboardOption = Annotated[
+    bool,
+    typer.Option(
+        "--dashboard/--no-dashboard",
+        help="Serve Ray's dashboard on this host.",
+        rich_help_panel=MACHINE,
+    ),
+]
+ShipCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--ship-code",
+        help="Send this package to the cluster's nodes.",
+        rich_help_panel=MACHINE,
+    ),
+]
+StealLockOption = Annotated[
+    bool,
+    typer.Option(
+        "--steal-lock",
+        help="Take a run whose driver is gone, where the file system has no locks.",
+        rich_help_panel=RUN,
+    ),
+]
+ConcurrencyOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="Trials at a time at most; 1 makes the search reproducible. [default: as many as fit]",
+        rich_help_panel=MACHINE,
+        show_default=False,
+    ),
+]
+TableFormat = Annotated[
+    Literal["table", "json"],
+    typer.Option("--format", help="How the result is printed on stdout."),
+]
+
+
+@app.command()
+def search(
+    alg: Annotated[
+        str | None,
+        typer.Option(
+            help="A method, a comma list, or any.",
+            autocompletion=_complete_algorithms,
+            rich_help_panel=SEARCHED,
+        ),
+    ] = None,
+    divergence: Annotated[
+        str | None,
+        typer.Option(
+            help="A divergence, a comma list, or any. [default: the one of each method's paper]",
+            autocompletion=_complete_divergences,
+            rich_help_panel=SEARCHED,
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[
+        OptionalInt,
+        typer.Option(help="Trials that shall finish. [default: 50]", rich_help_panel=SEARCHED),
+    ] = None,
+    entropy_min: Annotated[
+        str | None,
+        typer.Option(
+            help="Weight of entropy minimisation, or the word search. [default: 0]",
+            rich_help_panel=SEARCHED,
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(DATASET_NAMES)}. [default: digits]",
+            autocompletion=lambda incomplete: _complete_list(incomplete, DATASET_NAMES),
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Folder of the images (downloads too).", rich_help_panel=DATA),
+    ] = None,
+    labels: Annotated[
+        OptionalInt,
+        typer.Option(help="Labeled images to train on.", rich_help_panel=DATA),
+    ] = None,
+    validation: Annotated[
+        OptionalInt,
+        typer.Option(help="Labeled images to choose on.", rich_help_panel=DATA),
+    ] = None,
+    split_seed: Annotated[
+        OptionalInt,
+        typer.Option(help="Draw of labels and validation images.", rich_help_panel=DATA),
+    ] = None,
+    image_size: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="Side to which a folder's images are resized. [default: 32]", rich_help_panel=DATA
+        ),
+    ] = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip",
+            help="Mirror images when augmenting. [default: the data set's rule]",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Network, wrn-DEPTH-WIDTH.", rich_help_panel=TRAINING),
+    ] = None,
+    max_steps: Annotated[
+        OptionalInt,
+        typer.Option(help="Optimiser steps of a full training.", rich_help_panel=TRAINING),
+    ] = None,
+    batch_size: Annotated[
+        OptionalInt,
+        typer.Option(help="Labeled images per step.", rich_help_panel=TRAINING),
+    ] = None,
+    unlabeled_ratio: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="Unlabeled images per labeled one. [default: 1]", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="adamw, adam or sgd. [default: adamw]", rich_help_panel=TRAINING),
+    ] = None,
+    lr_schedule: Annotated[
+        str | None,
+        typer.Option(help="cosine, step or constant. [default: cosine]", rich_help_panel=TRAINING),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            help="The one network that is measured: ema or student. [default: ema]",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="accuracy, balanced_accuracy or auto. [default: auto]", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="auto, float32 or bfloat16. [default: auto]", rich_help_panel=TRAINING),
+    ] = None,
+    seed: Annotated[
+        OptionalInt,
+        typer.Option(help="Of the search and its trainings. [default: 0]", rich_help_panel=SEARCH),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="tpe or random. [default: tpe]", rich_help_panel=SEARCH),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="asha or none. [default: asha]", rich_help_panel=SEARCH),
+    ] = None,
+    reduction_factor: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="ASHA keeps one trial in so many at a rung. [default: 3]", rich_help_panel=SEARCH
+        ),
+    ] = None,
+    grace: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="First rung, in steps. [default: max-steps / reduction-factor^2]",
+            rich_help_panel=SEARCH,
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, cuda or mps. [default: auto]", rich_help_panel=MACHINE),
+    ] = None,
+    threads: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="CPU threads of a training. [default: its CPUs]", rich_help_panel=MACHINE
+        ),
+    ] = None,
+    concurrency: ConcurrencyOption = None,
+    cpus_per_trial: Annotated[
+        float | None,
+        typer.Option(help="CPUs a trial is given. [default: 1]", rich_help_panel=MACHINE),
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs a trial is given; fractions share one. [default: 1 where there are any]",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    address: AddressOption = None,
+    dashboard: DashboardOption = True,
+    ship_code: ShipCodeOption = False,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of the run. [default: made from method and time]", rich_help_panel=RUN),
+    ] = None,
+    output: OutputOption = DEFAULT_OUTPUT,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Where checkpoints and weights go: a folder every node sees, or file://, s3://, gs://. "
+            "[default: the run's folder]",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings from a file: a run's config.yaml, or an export, whose configurations are "
+            "tried first. Flags stand over it.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    time_limit: TimeLimitOption = None,
+    device_hours: DeviceHoursOption = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be done, and check it.", rich_help_panel=RUN
+        ),
+    ] = False,
+    result_format: TableFormat = "table",
+) -> None:
+    """Search for the best configuration of one or several methods (the default command)."""
+    flags = {
+        "alg": _expand(alg, ALGORITHM_NAMES),
+        "divergence": _expand(divergence, SEARCHED_DIVERGENCE_NAMES),
+        "trials": trials,
+        "entropy_min": _entropy(entropy_min),
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "labels": labels,
+        "validation": validation,
+        "split_seed": split_seed,
+        "image_size": image_size,
+        "flip": flip,
+        "model": model,
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "unlabeled_ratio": unlabeled_ratio,
+        "optimizer": optimizer,
+        "lr_schedule": lr_schedule,
+        "evaluate": evaluate,
+        "metric": metric,
+        "precision": precision,
+        "seed": seed,
+        "sampler": sampler,
+        "scheduler": scheduler,
+        "reduction_factor": reduction_factor,
+        "grace": grace,
+        "device": device,
+        "threads": threads,
+        "concurrency": concurrency,
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "storage": storage,
+    }
+    _check_names(flags)
+    from tune_ssl.workflows.settings import settings_from
+
+    settings = settings_from(config, {k: v for k, v in flags.items() if v is not None})
+    from tune_ssl.workflows import search as workflow
+
+    if dry_run:
+        _print_plan(settings, name, output)
+        return
+    outcome = workflow.search(
+        settings,
+        _invocation(time_limit, device_hours, address, dashboard, ship_code, False),
+        _console(),
+        name=name,
+        output=output,
+    )
+    _finish(outcome, result_format)
+
+
+@app.command()
+def resume(
+    run: RunArgument,
+    trials: Annotated[
+        OptionalInt, typer.Option(help="Extend the search to this many trials.")
+    ] = None,
+    output: OutputOption = DEFAULT_OUTPUT,
+    concurrency: ConcurrencyOption = None,
+    address: AddressOption = None,
+    dashboard: DashboardOption = True,
+    ship_code: ShipCodeOption = False,
+    time_limit: TimeLimitOption = None,
+    device_hours: DeviceHoursOption = None,
+    steal_lock: StealLockOption = False,
+    result_format: TableFormat = "table",
+) -> None:
+    """Continue a run that was interrupted, or extend one that is done."""
+    from tune_ssl.run import RunDirectory
+
+    directory = RunDirectory.open(run, output)
+    invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, steal_lock)
+    from tune_ssl.workflows import search as workflow
+
+    outcome = workflow.resume(
+        directory, invocation, _console(), trials=trials, concurrency=concurrency
+    )
+    _finish(outcome, result_format)
+
+
+@app.command()
+def status(
+    run: RunArgument, output: OutputOption = DEFAULT_OUTPUT, result_format: TableFormat = "table"
+) -> None:
+    """Show where a run stands, while it runs or after."""
+    from tune_ssl.run import RunDirectory
+    from tune_ssl.views import tables
+    from tune_ssl.workflows import inspect
+
+    found = inspect.status(RunDirectory.open(run, output))
+    if result_format == "json":
+        _print_json(found.to_mapping())
+    else:
+        tables.print_status(found)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    top: Annotated[
+        OptionalInt, typer.Option(help="How many configurations, the best first. [default: all]")
+    ] = None,
+    form: Annotated[
+        Literal["yaml", "json", "csv"], typer.Option("--format", help="Form of the text.")
+    ] = "yaml",
+    file: Annotated[
+        Path | None, typer.Option("-o", "--file", help="Write there instead of stdout.")
+    ] = None,
+    output: OutputOption = DEFAULT_OUTPUT,
+) -> None:
+    """Write a run's best configurations, which train and search --config read."""
+    from ssl_core.errors import check_integer
+    from ssl_core.files import write_atomically
+    from tune_ssl.run import RunDirectory
+    from tune_ssl.views.export import format_records
+    from tune_ssl.workflows import inspect
+
+    if top is not None:
+        check_integer("top", top, 1)
+    text = format_records(inspect.best_records(RunDirectory.open(run, output), top), form)
+    if file is None:
+        sys.stdout.write(text)
+        return
+    try:
+        write_atomically(file, text.encode())
+    except OSError as error:
+        raise UserError(
+            f"{str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder you may "
+            "write; give another with -o."
+        ) from error
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="An exported file, or one configuration.")],
+    rank: Annotated[
+        OptionalInt, typer.Option(help="Which of an export. [default: the first]")
+    ] = None,
+    recommended: Annotated[
+        bool, typer.Option("--recommended", help="The recommended one of an export.")
+    ] = False,
+    seed: Annotated[
+        OptionalInt, typer.Option(help="Train with another seed than the configuration's.")
+    ] = None,
+    split_seed: Annotated[
+        OptionalInt, typer.Option(help="Train on another draw of labels.")
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where the images are, if elsewhere than the file says.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps, if another than the file says.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="New folder for weights, metrics and configuration.")
+    ] = Path("trained"),
+    result_format: TableFormat = "table",
+) -> None:
+    """Train one configuration here: writes weights.safetensors, metrics.json and config.yaml."""
+    from tune_ssl.workflows import train as workflow
+
+    record = workflow.choose(config, rank=rank, recommended=recommended)
+    trained = workflow.train(
+        record,
+        output,
+        _console(),
+        seed=seed,
+        split_seed=split_seed,
+        data_dir=data_dir,
+        device=device,
+    )
+    if result_format == "json":
+        _print_json(trained.metrics | {"folder": str(trained.folder)})
+        return
+    from tune_ssl.views import tables
+
+    tables.print_trained(trained)
+
+
+@app.command()
+def algorithms(result_format: TableFormat = "table") -> None:
+    """List methods, divergences, search spaces and published defaults."""
+    from tune_ssl.workflows import inspect
+
+    described = inspect.describe_algorithms()
+    if result_format == "json":
+        _print_json(described)
+        return
+    from tune_ssl.views import tables
+
+    tables.print_algorithms(described)
+
+
+@app.command()
+def doctor(output: OutputOption = DEFAULT_OUTPUT) -> None:
+    """Say what this host offers a search, and what would hinder one."""
+    from tune_ssl.views import tables
+    from tune_ssl.workflows.doctor import examine
+
+    tables.print_findings(examine(Path(output)))
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Nothing but the version; every command stands alone."""
+    if version:
+        from tune_ssl import __version__
+
+        print(f"tune-ssl {__version__}")
+        raise Exit(0)
+
+
+def main() -> None:
+    """Run the command line; the console script's entry."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) != len(sys.argv) - 1
+    sys.exit(_run(arguments, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    """Return the exit code of a command line; every error becomes one line on stderr."""
+    try:
+        returned = app(arguments, prog_name="tune-ssl", standalone_mode=False)
+        return returned if isinstance(returned, int) else 0
+    except Exit as ended:
+        return ended.exit_code
+    except (KeyboardInterrupt, Abort):
+        return _say("interrupted", 130)
+    except UserError as error:
+        return _say(str(error), 2, debug)
+    except TyperException as error:
+        return _say(" ".join(error.format_message().split()), error.exit_code, debug)
+    except BrokenPipeError:
+        return 0  # whoever read stdout has seen enough
+    except Exception as error:
+        text = f"internal error: {type(error).__name__}: {error}; add --debug for the traceback"
+        return _say(text, 1, debug)
+
+
+def _say(text: str, code: int, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"tune-ssl: {text}", file=sys.stderr)
+    return code
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    print(json.dumps(value, indent=2))
+
+
+def _check_names(flags: dict[str, Any]) -> None:
+    """Refuse a mistyped name before anything is loaded."""
+    for name in flags["alg"] or ():
+        algorithm_name(name)
+    for name in flags["divergence"] or ():
+        divergence_name(name)
+    if flags["dataset"] is not None and flags["dataset"] not in DATASET_NAMES:
+        raise unknown_name("dataset", flags["dataset"], DATASET_NAMES)
+
+
+def _expand(given: str | None, everything: tuple[str, ...]) -> list[str] | None:
+    """Return the names of a comma list; ``any`` and ``all`` stand for every one worth searching."""
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if any(name.lower() in ("any", "all") for name in names):
+        return list(everything)
+    return names
+
+
+def _entropy(given: str | None) -> float | str | None:
+    if given is None or given == "search":
+        return given
+    try:
+        return float(given)
+    except ValueError as error:
+        raise UserError(
+            f"entropy-min is {given!r}; allowed: a number >= 0 or the word search; give 0.1, say."
+        ) from error
+
+
+def _seconds(given: str | None) -> float | None:
+    """Return a duration such as 90s, 30m, 2h, 1d or 1h30m in seconds.
+
+    Raises:
+        UserError: it has another form, or is not positive.
+    """
+    if given is None:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    text = given.strip().lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    whole = "".join(number + unit for number, unit in parts)
+    total = sum(float(number) * units[unit] for number, unit in parts)
+    if whole != text or total <= 0:
+        raise UserError(
+            f"time-limit is {given!r}; allowed: a duration such as 90s, 30m, 2h or 1h30m; give one."
+        )
+    return total
+
+
+def _invocation(
+    time_limit: str | None,
+    device_hours: float | None,
+    address: str | None,
+    dashboard: bool,
+    ship_code: bool,
+    steal_lock: bool,
+) -> Any:
+    from ssl_core.errors import check_number
+
+    if device_hours is not None:
+        check_number("device-hours", device_hours, 0.0, low_open=True)
+    seconds = _seconds(time_limit)
+    from tune_ssl.driver import Limits
+    from tune_ssl.workflows.search import Invocation
+
+    return Invocation(
+        limits=Limits(
+            seconds=seconds,
+            device_seconds=None if device_hours is None else device_hours * 3600,
+        ),
+        address=address,
+        dashboard=dashboard,
+        ship_code=ship_code,
+        steal_lock=steal_lock,
+    )
+
+
+def _print_plan(settings: Any, name: str | None, output: str) -> None:
+    from ssl_core.data.prepare import prepare
+    from tune_ssl.run import new_run
+    from tune_ssl.workflows import search as workflow
+
+    new_run(name, output, settings)
+    shared = prepare(settings.data())
+    settings = workflow.with_data(settings, shared)
+    workflow.describe_data(settings, shared, _console())
+    for line in workflow.describe_plan(settings, shared):
+        print(line)
+
+
+def _finish(outcome: Any, result_format: str) -> None:
+    """Print a search's result on stdout and its end on stderr; exit with its code."""
+    from tune_ssl.views import tables
+    from tune_ssl.views.export import format_records
+
+    if result_format == "json":
+        sys.stdout.write(format_records(outcome.records, "json"))
+    elif outcome.records:
+        tables.print_best(outcome.records)
+    sys.stdout.flush()
+    console = _console()
+    console.print(outcome.message, highlight=False, soft_wrap=True)
+    if outcome.records:
+        best = outcome.directory.best_path
+        console.print(
+            f"best configurations: {best}\nnext: tune-ssl train {best}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    raise Exit(outcome.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The best configurations as files: each stands alone, and ``train`` and ``search`` read them back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from optuna.trial import FixedTrial, FrozenTrial
+
+from ssl_core.errors import UserError
+from tune_ssl.best import RankedTrial, rank_trials
+from tune_ssl.run import RunConfig, trial_seed
+
+FORMATS = ("yaml", "json", "csv")
+
+RESULT_KEYS = (
+    "rank",
+    "trial",
+    "validation_accuracy",
+    "validation_standard_error",
+    "validation_balanced_accuracy",
+    "steps",
+    "recommended",
+    "tied_with",
+    "published_default",
+    "device_seconds",
+    "weights",
+)
+"""What an exported configuration says of its trial; everything else is its configuration."""
+
+
+def export_records(
+    config: RunConfig, trials: Sequence[FrozenTrial], num_classes: int, top: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the best configurations, best first, each with all that its training depends on."""
+    ranked = rank_trials(trials)
+    return [_record(config, trial, num_classes) for trial in ranked[:top]]
+
+
+def configuration_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an exported record without what it says of its trial."""
+    return {key: value for key, value in record.items() if key not in RESULT_KEYS}
+
+
+def format_records(records: list[dict[str, Any]], form: str) -> str:
+    """Return records as text: ``yaml``, ``json`` (a list of objects) or ``csv`` (a row each)."""
+    if form == "json":
+        return json.dumps(records, indent=2) + "\n"
+    if form == "yaml":
+        return yaml.safe_dump(records, sort_keys=False, allow_unicode=True, width=100)
+    return _csv(records)
+
+
+def records_in(content: Any, origin: str) -> list[dict[str, Any]]:
+    """Return the configurations a file holds: one mapping, or a list of them.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    records = content if isinstance(content, list) else [content]
+    if not records or not all(isinstance(record, dict) for record in records):
+        raise UserError(
+            f"{origin} holds no configuration; allowed: a mapping, or a list of them as 'tune-ssl export' "
+            "writes; choose another file."
+        )
+    return records
+
+
+def _record(config: RunConfig, trial: RankedTrial, num_classes: int) -> dict[str, Any]:
+    suggestion = config.space(num_classes).suggest(FixedTrial(trial.params))
+    return {
+        "rank": trial.rank,
+        "trial": trial.number,
+        "validation_accuracy": trial.result["accuracy"],
+        "validation_standard_error": trial.standard_error,
+        "validation_balanced_accuracy": trial.result["balanced_accuracy"],
+        "recommended": trial.recommended,
+        "tied_with": list(trial.tied_with),
+        "published_default": trial.is_default,
+        "device_seconds": trial.seconds,
+        "steps": config.steps,
+        "weights": trial.result.get("weights"),
+        **config.trial_record(suggestion, trial_seed(config.seed, trial.number)),
+    }
+
+
+def _csv(records: list[dict[str, Any]]) -> str:
+    rows = [_flat(record) for record in records]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    row = {key: value for key, value in record.items() if key != "parameters"}
+    row["tied_with"] = " ".join(str(number) for number in record["tied_with"])
+    return row | {f"parameters.{name}": value for name, value in record["parameters"].items()}

@@ -1,0 +1,122 @@
+"""A search while it runs: a table that redraws itself in a terminal, a line a minute elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tune_ssl.best import RankedTrial, rank_trials
+from tune_ssl.driver import SearchDriver
+from tune_ssl.views.text import duration, percent
+
+REFRESH_SECONDS = 0.5
+LINE_SECONDS = 60.0
+ROWS_SHOWN = 16
+
+
+class LiveView:
+    """Shows a driver's search on stderr for the body of a with statement; ``tick`` it often."""
+
+    def __init__(self, driver: SearchDriver, console: Console, *, name: str, slots: int) -> None:
+        self._driver = driver
+        self._console = console
+        self._name = name
+        self._slots = slots
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._shown_at = 0.0
+        self._best: RankedTrial | None = None
+        self._complete = -1
+
+    def __enter__(self) -> LiveView:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def tick(self) -> None:
+        """Redraw the table, or print a line, if it is time."""
+        now = time.monotonic()
+        if self._console.is_terminal:
+            if now - self._shown_at >= REFRESH_SECONDS:
+                self._shown_at = now
+                self._live.update(self._table(), refresh=True)
+        elif now - self._shown_at >= LINE_SECONDS:
+            first = self._shown_at == 0.0
+            self._shown_at = now
+            if not first:
+                self._console.print(self._line(), highlight=False)
+
+    def _line(self) -> str:
+        return f"{self._name}: {self._counts()} · {self._best_text()} · {self._time()}"
+
+    def _table(self) -> RenderableType:
+        table = Table(expand=False, box=None, padding=(0, 2, 0, 0))
+        for heading in ("trial", "method", "divergence"):
+            table.add_column(heading)
+        for heading in ("step", "accuracy"):
+            table.add_column(heading, justify="right")
+        table.add_column("host")
+        running = sorted(self._driver.running.items())
+        for number, trial in running[:ROWS_SHOWN]:
+            table.add_row(
+                str(number),
+                trial.algorithm,
+                trial.divergence or "-",
+                f"{trial.step}/{self._driver.config.steps}",
+                percent(trial.value) if trial.value is not None else "",
+                trial.host,
+            )
+        if len(running) > ROWS_SHOWN:
+            table.add_row(f"and {len(running) - ROWS_SHOWN} more")
+        head = Text.assemble((self._name, "bold"), "  ", self._counts())
+        return Group(head, Text(self._best_text()), Text(self._time(), style="dim"), table)
+
+    def _counts(self) -> str:
+        counts = self._driver.counts()
+        done = f"{counts.finished}/{counts.asked} finished"
+        parts = [f"{counts.complete} complete", f"{counts.pruned} pruned"]
+        if counts.failed:
+            parts.append(f"{counts.failed} failed")
+        parts += [f"{counts.running} running"]
+        draining = f" · ending: {self._driver.draining}" if self._driver.draining else ""
+        return f"{done} ({', '.join(parts)}){draining}"
+
+    def _best_text(self) -> str:
+        complete = self._driver.counts().complete
+        if complete != self._complete:
+            self._complete = complete
+            ranked = rank_trials(self._driver.study.get_trials())
+            self._best = ranked[0] if ranked else None
+        if self._best is None:
+            return "best so far: none has reached the full length yet"
+        error = percent(self._best.standard_error)
+        value = percent(self._best.value)
+        return f"best so far: {value} ± {error} (validation images only), trial {self._best.number}"
+
+    def _time(self) -> str:
+        remaining = self._remaining_seconds()
+        eta = f"about {duration(remaining)} left" if remaining is not None else "time left unknown"
+        spent = duration(self._driver.device_seconds())
+        return f"{duration(self._driver.elapsed())} elapsed · {eta} · device time {spent}"
+
+    def _remaining_seconds(self) -> float | None:
+        """Return the device time finished trials took on average, for those that are left."""
+        counts = self._driver.counts()
+        if counts.finished < 3:
+            return None
+        mean = self._driver.device_seconds() / (counts.finished + 0.5 * counts.running)
+        left = max(0, counts.asked - counts.finished) - 0.5 * counts.running
+        return max(0.0, left) * mean / max(1, self._slots)

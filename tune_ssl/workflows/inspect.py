@@ -1,0 +1,140 @@
+"""``status``, ``export`` and ``algorithms``: what can be told without training. No torch, no ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces.joint import StudySpace
+from ssl_core.data.catalogue import DATASET_CARDS
+from ssl_core.errors import UserError
+from ssl_core.names import ALGORITHM_NAMES
+from ssl_core.published import PUBLISHED, published_divergence
+from tune_ssl.run import RunConfig, RunDirectory
+from tune_ssl.study import SECONDS, Counts, count, read_trials
+from tune_ssl.views.export import export_records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Where a run stands."""
+
+    name: str
+    counts: Counts
+    device_seconds: float
+    running: list[dict[str, Any]]
+    failed: list[dict[str, Any]]
+    best: dict[str, Any] | None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain values."""
+        counts = vars(self.counts) | {"finished": self.counts.finished}
+        return vars(self) | {"counts": counts}
+
+
+def status(directory: RunDirectory) -> Status:
+    """Return where a run stands, whether or not it is being driven now.
+
+    Raises:
+        UserError: the run's files are damaged.
+    """
+    config, trials, attributes = _read(directory)
+    best = export_records(config, trials, attributes["num_classes"], top=1)
+    return Status(
+        name=directory.name,
+        counts=count(trials, config.trials),
+        device_seconds=sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials),
+        running=[_progress(trial) for trial in trials if trial.state == TrialState.RUNNING],
+        failed=[
+            {"trial": trial.number, "reason": trial.user_attrs.get("reason")}
+            for trial in trials
+            if trial.state == TrialState.FAIL
+        ],
+        best=best[0] if best else None,
+    )
+
+
+def best_records(directory: RunDirectory, top: int | None) -> list[dict[str, Any]]:
+    """Return a run's best configurations.
+
+    Raises:
+        UserError: the run's files are damaged, or no trial has reached the full length.
+    """
+    config, trials, attributes = _read(directory)
+    records = export_records(config, trials, attributes["num_classes"], top)
+    if not records:
+        counts = count(trials, config.trials)
+        raise UserError(
+            f"run {directory.name!r} has no trial of full length yet ({counts.finished} of {counts.asked} "
+            f"finished); allowed: one at least; continue it: tune-ssl resume {directory.path}"
+        )
+    return records
+
+
+def describe_algorithms() -> list[dict[str, Any]]:
+    """Return every method with its published defaults and its space on the default data set."""
+    card = DATASET_CARDS["digits"]
+    described = []
+    for name in ALGORITHM_NAMES:
+        space = StudySpace(
+            algorithms=(name,), num_classes=10, max_steps=card.max_steps, first_rung=1 / 9
+        )
+        recorder = _RangeRecorder()
+        space.suggest(recorder)
+        described.append(
+            {
+                "algorithm": name,
+                "divergence": published_divergence(name),
+                "space": recorder.ranges,
+                "defaults": [
+                    {
+                        "setting": row.setting or "any",
+                        "divergence": row.divergence,
+                        "source": row.source,
+                        "as_published": row.as_published,
+                        "conversion": row.conversion,
+                        "parameters": row.parameters,
+                    }
+                    for row in PUBLISHED
+                    if row.algorithm == name
+                ],
+            }
+        )
+    return described
+
+
+class _RangeRecorder:
+    """A trial that answers with the middle of each range and remembers the range."""
+
+    def __init__(self) -> None:
+        self.ranges: dict[str, dict[str, Any]] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.ranges[name] = {"low": low, "high": high, "log": log}
+        return (low + high) / 2
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        self.ranges[name] = {"choices": list(choices)}
+        return choices[0]
+
+
+def _read(directory: RunDirectory) -> tuple[RunConfig, list[FrozenTrial], dict[str, Any]]:
+    config = directory.read_config()
+    trials, attributes = read_trials(directory.journal_path)
+    if "num_classes" not in attributes:
+        raise UserError(
+            f"run {directory.name!r} has not begun; allowed: a run with trials; try again when it has."
+        )
+    return config, trials, attributes
+
+
+def _progress(trial: FrozenTrial) -> dict[str, Any]:
+    last = trial.last_step
+    return {
+        "trial": trial.number,
+        "params": dict(trial.params),
+        "last_rung": last,
+        "last_value": trial.intermediate_values[last] if last is not None else None,
+    }

@@ -1,0 +1,57 @@
+"""From a settings file and flags to a search's settings. Loads no torch, no ray."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_core.errors import check_keys
+from tune_ssl.run import RunConfig, read_yaml
+from tune_ssl.views.export import configuration_of, records_in
+
+RENAMED = {"num_labels": "labels", "num_validation": "validation"}
+"""A training's configuration names what it is; the command line's flags are shorter."""
+
+OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads")
+
+
+def settings_from(file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
+    """Return settings from a file, if there is one, with flags standing over it.
+
+    The file is a mapping of settings, as a run's config.yaml, or an export: then the search has
+    the settings of the exported trainings and tries their configurations first.
+
+    Raises:
+        UserError: a key, a name or a value is not legal.
+    """
+    given = {} if file is None else _read(file)
+    return RunConfig.from_mapping({**given, **flags})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content = read_yaml(file)
+    records = records_in(content, repr(str(file)))
+    if "algorithm" not in records[0]:
+        return records[0]
+    return _from_export(records)
+
+
+def _from_export(records: list[dict[str, Any]]) -> dict[str, Any]:
+    known = {field.name for field in dataclasses.fields(RunConfig)}
+    first = configuration_of(records[0])
+    settings = {
+        RENAMED.get(key, key): value for key, value in first.items() if key not in OF_ONE_TRIAL
+    }
+    check_keys("the configuration", settings, sorted(known))
+    starts = [
+        {key: record.get(key) for key in ("algorithm", "divergence", "parameters")}
+        for record in records
+    ]
+    divergences = [start["divergence"] for start in starts if start["divergence"] is not None]
+    return settings | {
+        "alg": [start["algorithm"] for start in starts],
+        "divergence": divergences,
+        "start_from": starts,
+    }

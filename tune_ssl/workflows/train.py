@@ -1,0 +1,137 @@
+"""``train``: one training from a configuration, here, without Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ssl_core.errors import UserError, check_integer
+from ssl_core.files import write_atomically
+from tune_ssl.run import read_yaml, write_yaml
+from tune_ssl.views.export import RESULT_KEYS, configuration_of, records_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training gave, and the folder that holds it."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+def choose(path: Path, *, rank: int | None = None, recommended: bool = False) -> dict[str, Any]:
+    """Return one configuration of a file: its first, the one of a rank, or the recommended one.
+
+    Raises:
+        UserError: the file holds no such configuration.
+    """
+    records = records_in(read_yaml(path), repr(str(path)))
+    if recommended:
+        records = [record for record in records if record.get("recommended")]
+        wanted = "a recommended one"
+    elif rank is not None:
+        check_integer("rank", rank, 1)
+        records = [record for record in records if record.get("rank") == rank]
+        wanted = f"one of rank {rank}"
+    else:
+        wanted = "any"
+    if not records:
+        raise UserError(
+            f"{str(path)!r} has no such configuration ({wanted}); allowed: those 'tune-ssl export' wrote "
+            "into it; choose another, or export more."
+        )
+    return records[0]
+
+
+def train(
+    record: Mapping[str, Any],
+    folder: Path,
+    console: Console,
+    *,
+    seed: int | None = None,
+    split_seed: int | None = None,
+    data_dir: str | None = None,
+    device: str | None = None,
+) -> Trained:
+    """Train one configuration and write weights, metrics and the configuration as resolved.
+
+    With nothing changed it gives the exported validation accuracy exactly, on the same type of
+    machine with the same versions: threads and precision are those of the configuration.
+
+    Raises:
+        UserError: the configuration cannot be used, or the folder is not empty.
+    """
+    from ssl_core.data.prepare import prepare, resolved
+    from ssl_core.training.config import TrainingConfig
+    from tune_ssl.trial import TrainingFactory
+
+    changes = {"seed": seed, "split_seed": split_seed, "data_dir": data_dir, "device": device}
+    given = configuration_of(record) | {k: v for k, v in changes.items() if v is not None}
+    config = TrainingConfig.from_record(given)
+    _check_device(config.device)
+    _check_folder(folder)
+    shared = prepare(config.data)
+    complete = config.to_record() | _numbers(resolved(config.data, shared))
+    work = TrainingFactory(shared)(complete)
+    _run_with_progress(work, config.max_steps, console)
+    measured = work.measure()
+    metrics = {
+        "validation_accuracy": measured.details["accuracy"],
+        "validation_balanced_accuracy": measured.details["balanced_accuracy"],
+        "validation_standard_error": measured.details["standard_error"],
+        "steps": work.step,
+        "finite": work.finite and measured.finite,
+        "classes": list(shared.class_names),
+        "normalisation": {
+            "mean": list(shared.normalisation.mean),
+            "std": list(shared.normalisation.std),
+        },
+        "terms": measured.details["terms"],
+    }
+    if {"validation_accuracy", "trial"} <= record.keys():
+        metrics["exported_validation_accuracy"] = record["validation_accuracy"]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "weights.safetensors", work.weights())
+    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    write_yaml(folder / "config.yaml", complete)
+    return Trained(folder=folder, metrics=metrics)
+
+
+def _numbers(data: Any) -> dict[str, int]:
+    return {"num_labels": data.num_labels, "num_validation": data.num_validation}
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device is cuda and torch sees none here; allowed: --device cpu (other bits, much slower); "
+            "add it, or train where there is a GPU."
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"output {str(folder)!r} exists; allowed: a new or empty folder; give another with --output."
+        )
+
+
+def _run_with_progress(work: Any, max_steps: int, console: Console) -> None:
+    """Train to the end, with a bar where there is a terminal."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("training", total=max_steps)
+        while work.step < max_steps and work.finite:
+            work.run(max_steps, 0.5)
+            progress.update(bar, completed=work.step)
+
+
+__all__ = ["RESULT_KEYS", "Trained", "choose", "train"]
