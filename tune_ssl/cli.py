@@ -423,9 +423,9 @@ def status(
     """Show where a run stands, while it runs or after."""
     from tune_ssl.run import RunDirectory
     from tune_ssl.views import tables
-    from tune_ssl.workflows import inspect
+    from tune_ssl.workflows import results
 
-    found = inspect.status(RunDirectory.open(run, output))
+    found = results.status(RunDirectory.open(run, output))
     if result_format == "json":
         _print_json(found.to_mapping())
     else:
@@ -451,11 +451,11 @@ def export(
     from ssl_core.files import write_atomically
     from tune_ssl.run import RunDirectory
     from tune_ssl.views.export import format_records
-    from tune_ssl.workflows import inspect
+    from tune_ssl.workflows import results
 
     if top is not None:
         check_integer("top", top, 1)
-    text = format_records(inspect.best_records(RunDirectory.open(run, output), top), form)
+    text = format_records(results.best_records(RunDirectory.open(run, output), top), form)
     if file is None:
         sys.stdout.write(text)
         return
@@ -518,9 +518,9 @@ def train(
 @app.command()
 def algorithms(result_format: TableFormat = "table") -> None:
     """List methods, divergences, search spaces and published defaults."""
-    from tune_ssl.workflows import inspect
+    from tune_ssl.workflows import results
 
-    described = inspect.describe_algorithms()
+    described = results.describe_algorithms()
     if result_format == "json":
         _print_json(described)
         return

@@ -36,7 +36,7 @@ HOPELESS_AFTER = 3
 
 @dataclass
 class RunningTrial:
-    """A trial in progress, as far as this driver has heard."""
+    """A trial handed out, as far as this driver has heard; ``started`` when a worker has it."""
 
     attempt: int
     algorithm: str
@@ -46,6 +46,7 @@ class RunningTrial:
     host: str
     heard_at: float
     slice_seconds: float
+    started: bool = False
     unwritten_seconds: float = 0.0
 
 
@@ -119,6 +120,7 @@ class SearchDriver:
         trial = self.running.get(number)
         if trial is not None and trial.attempt == attempt:
             trial.heard_at = self._clock()
+            trial.started = True
         self._log("started", number, attempt)
 
     def handle(self, report: SliceReport) -> Verdict:
@@ -150,7 +152,8 @@ class SearchDriver:
         return [
             number
             for number, trial in self.running.items()
-            if now - trial.heard_at > max(seconds_allowed, 10 * trial.slice_seconds)
+            if trial.started
+            and now - trial.heard_at > max(seconds_allowed, 10 * trial.slice_seconds)
         ]
 
     # Ending

@@ -44,7 +44,7 @@ CHECKPOINT = "tune_ssl:checkpoint"
 WITHOUT_PROGRESS = "tune_ssl:attempts_without_progress"
 RESULT = "tune_ssl:result"
 
-FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study's creation
 
 
 class Verdict(enum.Enum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 
 from tune_ssl.driver import SearchDriver
@@ -108,8 +108,12 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
                 ray.kill(actor)
 
 
-class DriverCallback(Callback):  # type: ignore[misc]
-    """Tells the driver when a worker takes a trial up, and gives the live view its turn."""
+class DriverCallback(TrialProgressCallback):  # type: ignore[misc]
+    """Tells the driver when a worker takes a trial up, and gives the live view its turn.
+
+    It is a progress callback that prints nothing, because Tune adds one that does where it
+    finds none.
+    """
 
     def __init__(self, driver: SearchDriver, on_tick: Any) -> None:
         super().__init__()
@@ -120,6 +124,17 @@ class DriverCallback(Callback):  # type: ignore[misc]
         """A worker has taken a trial up."""
         task = task_of(trial)
         self._driver.started(task.number, task.attempt)
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
+    ) -> None:
+        """Print nothing."""
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Print nothing."""
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Print nothing."""
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Tune has handled one event."""

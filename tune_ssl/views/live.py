@@ -57,7 +57,7 @@ class LiveView:
             first = self._shown_at == 0.0
             self._shown_at = now
             if not first:
-                self._console.print(self._line(), highlight=False)
+                self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _line(self) -> str:
         return f"{self._name}: {self._counts()} · {self._best_text()} · {self._time()}"
@@ -69,7 +69,7 @@ class LiveView:
         for heading in ("step", "accuracy"):
             table.add_column(heading, justify="right")
         table.add_column("host")
-        running = sorted(self._driver.running.items())
+        running = [(n, trial) for n, trial in sorted(self._driver.running.items()) if trial.started]
         for number, trial in running[:ROWS_SHOWN]:
             table.add_row(
                 str(number),

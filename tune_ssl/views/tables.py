@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,20 +13,19 @@ from tune_ssl.views.text import duration, percent
 
 if TYPE_CHECKING:
     from tune_ssl.workflows.doctor import Finding
-    from tune_ssl.workflows.inspect import Status
+    from tune_ssl.workflows.results import Status
     from tune_ssl.workflows.train import Trained
 
 ROWS_SHOWN = 5
 
 
 def best_table(records: Sequence[Mapping[str, Any]], rows: int = ROWS_SHOWN) -> Table:
-    """Return the best configurations as a table; parameters take a line each."""
-    table = Table(title="Best configurations, by validation accuracy", title_justify="left")
+    """Return the best configurations as a table."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for heading in ("rank", "trial"):
         table.add_column(heading, justify="right")
-    table.add_column("method")
-    table.add_column("accuracy ± s.e.", justify="right")
-    table.add_column("parameters", overflow="fold")
+    table.add_column("method / divergence")
+    table.add_column("validation accuracy", justify="right")
     table.add_column("note")
     for record in records[:rows]:
         accuracy = percent(record["validation_accuracy"])
@@ -35,7 +35,6 @@ def best_table(records: Sequence[Mapping[str, Any]], rows: int = ROWS_SHOWN) -> 
             str(record["trial"]),
             method_text(record["algorithm"], record["divergence"]),
             f"{accuracy} ± {error}",
-            parameters_text(record["parameters"]),
             _note(record),
         )
     return table
@@ -57,7 +56,7 @@ def parameters_text(parameters: Mapping[str, Any]) -> str:
 def _note(record: Mapping[str, Any]) -> str:
     notes = []
     if record["rank"] == 1 and record["tied_with"]:
-        notes.append(f"tied with {len(record['tied_with'])} others")
+        notes.append(f"tied with {len(record['tied_with'])} more")
     elif record["tied_with"]:
         notes.append("tied with rank 1")
     if record["published_default"]:
@@ -68,8 +67,14 @@ def _note(record: Mapping[str, Any]) -> str:
 
 
 def print_best(records: Sequence[Mapping[str, Any]]) -> None:
-    """Print the best configurations on stdout."""
-    Console().print(best_table(records))
+    """Print the best configurations on stdout, and the parameters of the first and recommended."""
+    console = Console(highlight=False)
+    console.print(best_table(records))
+    console.print("± is the standard error of these validation images only.")
+    for record in records:
+        if record["rank"] == 1 or record["recommended"]:
+            which = "rank 1" if record["rank"] == 1 else f"recommended, rank {record['rank']}"
+            console.print(f"{which}: {parameters_text(record['parameters'])}")
 
 
 def print_status(status: Status) -> None:

@@ -136,17 +136,21 @@ def describe_data(config: RunConfig, shared: SplitImages, console: Console) -> N
         f"{config.dataset}: {len(shared.images)} training images in {shared.num_classes} classes; "
         f"{labels} labeled + {unlabeled_only} unlabeled to train on, {validation} to choose on.",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(
         f"The bill in labels: {labels} to train + {validation} to choose = {labels + validation}.",
         highlight=False,
+        soft_wrap=True,
     )
     if config.metric == "balanced_accuracy":
         console.print("The classes are uneven: trials are judged by balanced accuracy.")
     for problem in shared.skipped[:5]:
         console.print(f"warning: skipped {problem}", highlight=False, markup=False)
     if shared.skipped:
-        console.print(f"warning: {len(shared.skipped)} files were skipped.", highlight=False)
+        console.print(
+            f"warning: {len(shared.skipped)} files were skipped.", highlight=False, soft_wrap=True
+        )
 
 
 def _run(
@@ -385,7 +389,11 @@ def _ship(
 def _announce(directory: RunDirectory, cluster: Cluster, console: Console) -> None:
     console.print(f"run: {directory.path}", highlight=False, soft_wrap=True)
     where = "this host" if cluster.local else f"the cluster at {cluster.address}"
-    console.print(f"ray: {where}, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs", highlight=False)
+    console.print(
+        f"ray: {where}, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs",
+        highlight=False,
+        soft_wrap=True,
+    )
     if cluster.dashboard:
         address = cluster.dashboard
         url = address if address.startswith("http") else f"http://{address}"
