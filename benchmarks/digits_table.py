@@ -1,0 +1,236 @@
+"""The README's table: every method tuned with the same budget, retrained, and tested once.
+
+For each method one search (``--trials``, its paper's divergence, seed 0, split seed 0); its rank 1
+configuration is retrained on fresh label draws, and each retraining is tested on the 600 test
+images. Selection never sees them. On the same draws: 1-nearest-neighbour and LabelSpreading.
+
+    python -m benchmarks.digits_table --trials 50 --draws 20 --record
+
+Until ``tune-ssl confirm`` does this for any run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from benchmarks.intervals import Interval, crossed_interval
+from ssl_core.names import ALGORITHM_NAMES
+from tune_ssl import machine
+
+Correct = npt.NDArray[np.float64]
+
+FIRST_DRAW = 1000  # draws the searches, on split seed 0, have not seen
+RECORD = Path(__file__).with_name("digits_table.json")
+
+
+def main() -> None:
+    """Search, retrain, test, print the table."""
+    options = _options()
+    folder = Path(options.output)
+    configurations = {
+        method: best_configuration(method, options, folder) for method in options.methods.split(",")
+    }
+    draws = [FIRST_DRAW + draw for draw in range(options.draws)]
+    correct = retrain(configurations, draws, options.processes)
+    correct |= {
+        "1-NN": reference(draws, options.labels, "1-NN"),
+        "LabelSpreading": reference(draws, options.labels, "LabelSpreading"),
+    }
+    rows = table(correct)
+    print(as_markdown(rows))
+    if options.record:
+        RECORD.write_text(json.dumps(record(options, rows, configurations), indent=2) + "\n")
+
+
+def best_configuration(method: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Search one method and return its rank 1 configuration; a finished search is used again."""
+    best = folder / method / "best.yaml"
+    if not best.exists():
+        command = [sys.executable, "-m", "tune_ssl.cli", "--alg", method, "--no-dashboard"]
+        command += ["--trials", str(options.trials), "--labels", str(options.labels)]
+        command += ["--output", str(folder), "--name", method]
+        if options.max_steps:
+            command += ["--max-steps", str(options.max_steps)]
+        began = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        print(f"searched {method} in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    chosen: dict[str, Any] = yaml.safe_load(best.read_text())[0]
+    return chosen
+
+
+def retrain(
+    configurations: dict[str, dict[str, Any]], draws: list[int], processes: int
+) -> dict[str, Correct]:
+    """Return, per method, a draws x test images table of what was classified correctly."""
+    jobs = [(method, draw) for method in configurations for draw in draws]
+    with ProcessPoolExecutor(processes) as pool:
+        done = pool.map(_retrain_once, [(configurations[method], draw) for method, draw in jobs])
+        rows: dict[str, list[Any]] = {method: [] for method in configurations}
+        for (method, _), correct in zip(jobs, done, strict=True):
+            rows[method].append(correct)
+    return {method: np.array(correct, dtype=np.float64) for method, correct in rows.items()}
+
+
+def _retrain_once(job: tuple[dict[str, Any], int]) -> npt.NDArray[np.bool_]:
+    import torch
+
+    from ssl_core.data.prepare import prepare
+    from ssl_core.data.sources import load_test_images
+    from ssl_core.data.store import ImageStore
+    from ssl_core.training.config import TrainingConfig
+    from ssl_core.training.evaluate import evaluate
+    from ssl_core.training.loop import Training, set_threads
+    from tune_ssl.views.export import configuration_of
+
+    exported, draw = job
+    config = TrainingConfig.from_record(configuration_of(exported) | {"seed": draw})
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, split_seed=draw))
+    set_threads(config.threads)
+    shared = prepare(config.data)
+    training = Training(config, shared)
+    training.run(config.max_steps)
+    training.report()  # makes the BatchNorm statistics of the evaluated network
+    test = load_test_images(config.data.dataset, config.data.data_dir, config.data.image_size)
+    return evaluate(
+        training.evaluated_network,
+        ImageStore(test.images),
+        np.arange(len(test.images)),
+        test.labels,
+        shared.normalisation,
+        torch.device("cpu"),
+    ).correct
+
+
+def reference(draws: list[int], labels: int, name: str) -> Correct:
+    """Return the same table for a method without a network, on the same draws."""
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.semi_supervised import LabelSpreading
+
+    from ssl_core.data.config import DataConfig
+    from ssl_core.data.prepare import prepare
+    from ssl_core.data.sources import load_test_images
+
+    test = load_test_images("digits", None, None)
+    rows = []
+    for draw in draws:
+        shared = prepare(
+            DataConfig(dataset="digits", num_labels=labels, num_validation=400, split_seed=draw)
+        )
+        pixels = shared.images.reshape(len(shared.images), -1) / 255.0
+        if name == "1-NN":
+            model = KNeighborsClassifier(1).fit(pixels[shared.labeled], shared.labels)
+        else:
+            known = np.full(len(pixels), -1)
+            known[shared.labeled] = shared.labels
+            pool = shared.unlabeled
+            model = LabelSpreading(kernel="knn", n_neighbors=7).fit(pixels[pool], known[pool])
+        predicted = model.predict(test.images.reshape(len(test.images), -1) / 255.0)
+        rows.append(predicted == test.labels)
+    return np.array(rows, dtype=np.float64)
+
+
+def table(correct: dict[str, Correct]) -> list[dict[str, Any]]:
+    """Return a row per method: test accuracy, and its paired difference from tuned supervised.
+
+    The differences' intervals hold together at 95 %: each has level 1 - .05 / their number.
+    """
+    baseline = correct.get("supervised")
+    compared = [name for name in correct if name != "supervised"]
+    rows = []
+    for name, outcomes in correct.items():
+        row: dict[str, Any] = {"method": name, "accuracy": _values(crossed_interval(outcomes))}
+        if baseline is not None and name in compared:
+            difference = crossed_interval(
+                outcomes - baseline, level=1 - 0.05 / len(compared), clip=(-1.0, 1.0)
+            )
+            row["difference"] = _values(difference)
+        rows.append(row)
+    return rows
+
+
+def as_markdown(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [
+        "| method | test accuracy (95 % interval) | against tuned supervised | |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        accuracy = _text(row["accuracy"])
+        difference = row.get("difference")
+        against = "" if difference is None else _text(difference, signed=True)
+        lines.append(f"| {row['method']} | {accuracy} | {against} | {verdict(difference)} |")
+    return "\n".join(lines)
+
+
+def verdict(difference: dict[str, float] | None) -> str:
+    """Return what a difference's interval says."""
+    if difference is None:
+        return ""
+    if difference["low"] > 0:
+        return "better"
+    if difference["high"] < 0:
+        return "worse"
+    return "not distinguishable"
+
+
+def record(
+    options: argparse.Namespace,
+    rows: list[dict[str, Any]],
+    configurations: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Return what is kept of a measurement: rows, configurations, command, hardware, versions."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    described = machine.describe()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": "python -m benchmarks.digits_table " + " ".join(sys.argv[1:]),
+        "commit": commit,
+        "hardware": {key: described[key] for key in ("processor", "cores", "gpus")},
+        "versions": described["versions"],
+        "trials": options.trials,
+        "draws": options.draws,
+        "labels": options.labels,
+        "rows": rows,
+        "configurations": configurations,
+    }
+
+
+def _values(interval: Interval) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in dataclasses.asdict(interval).items()}
+
+
+def _text(values: dict[str, float], *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    mean, low, high = (f"{100 * values[key]:{sign}.1f}" for key in ("mean", "low", "high"))
+    return f"{mean} % ({low} to {high})"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--labels", type=int, default=20)
+    parser.add_argument("--max-steps", type=int, default=None)
+    parser.add_argument("--methods", default=",".join(ALGORITHM_NAMES))
+    parser.add_argument("--processes", type=int, default=machine.usable_cpus())
+    parser.add_argument("--output", default="runs/digits_table")
+    parser.add_argument("--record", action="store_true", help="keep the result beside the script")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Running the real command in a process of its own, with a real Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from tune_ssl.study import read_trials
+
+COMMAND = [sys.executable, "-m", "tune_ssl.cli"]
+SMALL = ["--alg", "supervised", "--max-steps", "18", "--no-dashboard"]
+"""A search whose trials take a second: rungs at 2 and 6, full length 18."""
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without what would change a search."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return kept | {"COLUMNS": "160"}
+
+
+def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+class Running:
+    """The command in progress."""
+
+    def __init__(self, *arguments: str, cwd: Path) -> None:
+        self.log = cwd / "stderr.txt"
+        with open(self.log, "w") as stderr:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                cwd=cwd,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float = 120) -> None:
+        """Wait for a condition; fail where the command ends or the time is over first."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert self.process.poll() is None, f"it ended early:\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, f"timed out:\n{self.log.read_text()}"
+            time.sleep(0.05)
+
+    def end(self, timeout: float = 60) -> int:
+        """Wait for the end and return the exit code."""
+        return self.process.wait(timeout=timeout)
+
+
+def events(run_folder: Path) -> list[dict[str, Any]]:
+    """Return a run's events so far."""
+    path = run_folder / "events.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def ended_trials(run_folder: Path) -> int:
+    """Return how many trials have ended so far."""
+    return sum(event["event"] == "ended" and "trial" in event for event in events(run_folder))
+
+
+def trials_of(run_folder: Path) -> list[FrozenTrial]:
+    """Return a run's trials."""
+    return read_trials(run_folder / "study.journal")[0]
+
+
+def outcome_of(run_folder: Path) -> list[tuple[Any, ...]]:
+    """Return what happened to every trial, as values that can be compared."""
+    return [
+        (
+            trial.number,
+            trial.state.name,
+            trial.params,
+            trial.value,
+            tuple(sorted(trial.intermediate_values.items())),
+        )
+        for trial in trials_of(run_folder)
+    ]

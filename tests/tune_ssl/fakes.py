@@ -1,0 +1,362 @@
+"""A search without training: a clock, a work, workers, a study and a whole run on disk.
+
+``FakeWork`` trains nothing, but every step changes its state, its values depend on that state,
+and it is stored and continued as the real work is: a step lost, repeated or taken from another
+trial shows in the values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from rich.console import Console
+
+from search_spaces.joint import StudySpace
+from ssl_core.data.prepare import SplitImages
+from ssl_core.data.recipe import Augmentation, Normalisation
+from ssl_core.errors import UserError
+from tune_ssl.driver import SearchDriver
+from tune_ssl.journal import MemoryJournal, open_journal
+from tune_ssl.run import RunConfig, RunDirectory, trial_seed
+from tune_ssl.storage import RunStorage
+from tune_ssl.study import SearchStudy, Verdict
+from tune_ssl.trial import Measured, pack_correct
+from tune_ssl.worker import Lengths, TrialRunner
+
+NUM_CLASSES = 10
+RUNGS = (3, 9, 27)
+IMAGES = 200
+DIFFICULTY = np.random.RandomState(0).permutation(np.linspace(0.0, 1.0, IMAGES))
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+class FakeClock:
+    """Seconds that pass when a test or a work says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's; torch is not needed to tell it."""
+
+
+class LocalizedOutOfMemoryError(OutOfMemoryError):
+    """A subclass is one, too."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Fault:
+    """What goes wrong with a trial. ``error`` is raised in ``where``, at ``step`` where it runs."""
+
+    where: str
+    step: int = 0
+    error: Exception = dataclasses.field(default_factory=lambda: RuntimeError("the work broke"))
+
+
+class FakeWork:
+    """See the module. Faults: ``factory``, ``load``, ``run``, ``measure``, ``weights``, ``verify``,
+    ``nan`` (a loss that is not finite), ``nan_measure`` (a value that is not)."""
+
+    def __init__(self, record, clock=None, seconds_per_step=1.0, fault=None, counter=None):
+        self.step = 0
+        self.finite = True
+        self.parameters = dict(record["parameters"])
+        self.state = int(record["seed"])
+        self._clock = clock or FakeClock()
+        self._seconds_per_step = seconds_per_step
+        self._fault = fault
+        self._counter = counter if counter is not None else []
+        self.measured_since_step = 0
+
+    def run(self, until_step, seconds=None):
+        deadline = None if seconds is None else self._clock() + seconds
+        while self.step < until_step:
+            self.step += 1
+            self.measured_since_step = 0
+            self.state = zlib.crc32(f"{self.state}:{self.step}".encode())
+            self._counter.append(self.step)
+            self._clock.advance(self._seconds_per_step)
+            self._break_in("run")
+            if self._fault and self._fault.where == "nan" and self.step >= self._fault.step:
+                self.finite = False
+            if deadline is not None and self._clock() >= deadline:
+                return
+
+    def measure(self):
+        self._break_in("measure")
+        self.measured_since_step += 1
+        if self._fault and self._fault.where == "nan_measure" and self.step >= self._fault.step:
+            return Measured(float("nan"), False, {})
+        reached = quality(self.parameters) * (1.0 - np.exp(-3.0 * self.step / RUNGS[-1]))
+        noise = np.random.RandomState(self.state).normal(0.0, 0.05, IMAGES)
+        correct = DIFFICULTY + noise < reached
+        accuracy = float(correct.mean())
+        details = {
+            "standard_error": float(np.sqrt(accuracy * (1.0 - accuracy) / IMAGES)),
+            "accuracy": accuracy,
+            "balanced_accuracy": accuracy,
+            "other_network": accuracy / 2,
+            "terms": {"labeled": 1.0 - accuracy},
+            "correct": pack_correct(correct),
+        }
+        return Measured(accuracy, True, details)
+
+    def to_bytes(self):
+        # As with a real training, measuring changes what is stored though not what follows.
+        kept = {"step": self.step, "state": self.state, "measured": self.measured_since_step}
+        return json.dumps(kept).encode()
+
+    def load_bytes(self, data, sha256, name):
+        self._break_in("load")
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise UserError(f"checkpoint {name} is damaged")
+        kept = json.loads(data)
+        self.step, self.state = kept["step"], kept["state"]
+
+    def weights(self):
+        self._break_in("weights")
+        return f"weights of state {self.state}".encode()
+
+    def verify(self):
+        self._break_in("verify")
+
+    def _break_in(self, where):
+        if self._fault and self._fault.where == where and self.step >= self._fault.step:
+            raise self._fault.error
+
+
+class FakeFactory:
+    """Makes ``FakeWork``; ``faults`` are given by trial number, ``None`` standing for every trial."""
+
+    def __init__(self, *, clock=None, seconds_per_step=1.0, faults=None, search_seed=0):
+        self.clock = clock or FakeClock()
+        self.steps: list[int] = []
+        self._seconds_per_step = seconds_per_step
+        self._faults = {
+            None if number is None else trial_seed(search_seed, number): fault
+            for number, fault in (faults or {}).items()
+        }
+
+    def __call__(self, record):
+        fault = self._faults.get(record["seed"], self._faults.get(None))
+        if fault and fault.where == "factory":
+            raise fault.error
+        return FakeWork(record, self.clock, self._seconds_per_step, fault, self.steps)
+
+    def verify(self):
+        """Nothing is shared."""
+
+
+def quality(parameters) -> float:
+    """Return in (0, 1) how good parameters are: best at learning rate 3e-3, horizon 12."""
+    rate = (np.log10(parameters["learning_rate"]) + 2.5) / 1.5
+    horizon = np.log(parameters["ema_horizon"] / 12.0)
+    return float(0.95 * np.exp(-(rate**2) - 0.3 * horizon**2))
+
+
+def small_config(**changes) -> RunConfig:
+    """Return settings of a search with rungs at 3, 9 and 27."""
+    settings = {"alg": ("mean_teacher",), "trials": 6, "max_steps": RUNGS[-1], "seed": 0}
+    return RunConfig(**settings | changes)
+
+
+def tiny_images() -> SplitImages:
+    """Return what trials share, as small as it can be: two images of each class."""
+    rows = np.arange(2 * NUM_CLASSES, dtype=np.int64)
+    labels = np.arange(NUM_CLASSES, dtype=np.int64)
+    return SplitImages(
+        images=np.arange(2 * NUM_CLASSES * 64, dtype=np.uint8).reshape(-1, 1, 8, 8),
+        labeled=rows[:NUM_CLASSES],
+        labels=labels,
+        unlabeled=rows[:NUM_CLASSES],
+        validation=rows[NUM_CLASSES:],
+        validation_labels=labels,
+        class_names=tuple(str(label) for label in labels),
+        skipped=(),
+        normalisation=Normalisation(mean=(0.5,), std=(0.5,)),
+        augmentation=Augmentation(max_shift=1, flip=False, noise=0.0),
+        fingerprint="0" * 64,
+    )
+
+
+def small_space(algorithms=("mean_teacher",), divergences=()) -> StudySpace:
+    return StudySpace(
+        algorithms=algorithms,
+        divergences=divergences,
+        num_classes=NUM_CLASSES,
+        max_steps=RUNGS[-1],
+        first_rung=RUNGS[0] / RUNGS[-1],
+    )
+
+
+def make_study(backend=None, **changes) -> SearchStudy:
+    """Return a study on a journal, in memory unless one is given."""
+    settings = {
+        "space": small_space(),
+        "name": "search",
+        "trials": 6,
+        "seed": 0,
+        "rungs": RUNGS,
+        "reduction_factor": 3,
+    }
+    backend = MemoryJournal() if backend is None else backend
+    return SearchStudy(backend, **settings | changes)
+
+
+def study_on(path: Path, **changes) -> SearchStudy:
+    """Return a study on a journal file, opened as a driver opens it."""
+    return make_study(open_journal(path)[0], **changes)
+
+
+def begin(study: SearchStudy):
+    """Hand out the next trial and note that it has begun to train."""
+    assignment = study.next()
+    assert assignment is not None
+    study.start(assignment.number, assignment.attempt)
+    return assignment
+
+
+class Run:
+    """A run on disk with its driver, as ``search`` and ``resume`` set it up, without a cluster."""
+
+    def __init__(self, path: Path, config: RunConfig | None = None, *, clock=None, **driver) -> None:
+        self.directory = RunDirectory(path)
+        fresh = not path.exists()
+        if fresh:
+            self.directory.create()
+            self.directory.write_config(config or small_config())
+        self.config = config or self.directory.read_config()
+        self.clock = clock or FakeClock()
+        self.storage = RunStorage(str(path))
+        self.journal, self.mended = open_journal(self.directory.journal_path)
+        self.study = open_study(self.config, self.directory, fresh=fresh)
+        self.driver = SearchDriver(
+            self.study, self.config, self.directory, self.storage, clock=self.clock, **driver
+        )
+
+    def workers(self, factory: FakeFactory | None = None, **options) -> Workers:
+        return Workers(self.driver, factory or self.factory(), self.storage, **options)
+
+    def factory(self, **options) -> FakeFactory:
+        return FakeFactory(clock=self.clock, search_seed=self.config.seed, **options)
+
+    def finish(self, **options) -> Run:
+        """Run the search to its end and close it."""
+        self.workers(**options).run()
+        self.driver.close("the test is over")
+        return self
+
+    def trials(self):
+        return self.study.get_trials()
+
+    def states(self) -> list[str]:
+        return [trial.state.name for trial in self.trials()]
+
+    def file(self, path: str) -> Path:
+        return self.directory.path / path
+
+
+def open_study(config: RunConfig, directory: RunDirectory, *, fresh: bool) -> SearchStudy:
+    """Open a run's study as ``search`` (fresh) or ``resume`` does."""
+    from tune_ssl.workflows.search import _open_study
+
+    quiet = Console(file=open("/dev/null", "w"))  # noqa: SIM115
+    with quiet.file:
+        return _open_study(config, directory, tiny_images(), quiet, fresh=fresh)
+
+
+class Workers:
+    """A number of slots that run what the driver hands out, a slice each in turn."""
+
+    def __init__(self, driver, factory, storage, *, slots=1, lengths=None) -> None:
+        self.driver = driver
+        self.runners = [
+            TrialRunner(
+                factory,
+                storage,
+                driver.config.rungs(),
+                lengths=lengths or Lengths(slice_seconds=5.0, checkpoint_seconds=60.0),
+                clock=factory.clock,
+            )
+            for _ in range(slots)
+        ]
+        self.busy = {}
+
+    def fill(self) -> None:
+        """Give every free slot a trial."""
+        for slot, runner in enumerate(self.runners):
+            if slot in self.busy or self.driver.finished():
+                continue
+            task = self.driver.next()
+            if task is not None:
+                runner.begin(task)
+                self.driver.started(task.number, task.attempt)
+                self.busy[slot] = task
+
+    def turn(self) -> list:
+        """Run one slice in every busy slot; return the reports."""
+        reports = []
+        for slot, task in list(self.busy.items()):
+            reports.append(self.runners[slot].slice())
+            if self.driver.handle(reports[-1]) is not Verdict.CONTINUE:
+                del self.busy[slot]
+            elif self.driver.draining:
+                checkpoint = self.runners[slot].store_checkpoint()
+                self.driver.store_and_interrupt(task.number, task.attempt, checkpoint)
+                del self.busy[slot]
+        return reports
+
+    def run(self) -> None:
+        """Run until nothing is left or the driver drains."""
+        for _ in range(100_000):
+            self.driver.check_limits()
+            self.fill()
+            if not self.busy:
+                return
+            self.turn()
+        raise AssertionError("the search does not end")
+
+
+def records_of(path: Path) -> list[dict]:
+    """Return every record of a journal file, as Optuna's own reader sees them."""
+    return list(JournalFileBackend(str(path)).read_logs(0))
+
+
+def outcome(trials) -> list[tuple]:
+    """Return what a search found: everything about its trials that does not depend on how often
+    it was interrupted."""
+    return [
+        (
+            trial.number,
+            trial.state.name,
+            dict(trial.params),
+            trial.value if trial.state != TrialState.FAIL else None,
+            dict(trial.intermediate_values),
+            {key: value for key, value in trial.user_attrs.items() if key.startswith("rung ")},
+        )
+        for trial in trials
+    ]
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Return everything below a folder: the content of files, None for folders."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
