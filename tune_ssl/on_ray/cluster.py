@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from ssl_core.errors import UserError
 from tune_ssl.machine import free_port_from, usable_cpus
 
 DASHBOARD_PORT = 8265
+ANSWER_SECONDS = 5.0
 OBJECT_STORE_BASE = 200 * 2**20
 
 
@@ -109,6 +112,7 @@ def _start(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
 
 def _join(address: str, ship: tuple[Any, ...]) -> Any:
     _quiet_settings()
+    _check_answers(address)
     runtime_env: dict[str, Any] = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}}
     if ship:
         runtime_env["py_modules"] = list(ship)
@@ -117,11 +121,25 @@ def _join(address: str, ship: tuple[Any, ...]) -> Any:
             address=address, runtime_env=runtime_env, log_to_driver=False, logging_level="error"
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"no Ray cluster answers at {address!r} ({first}); allowed: the address of a running one, or "
-            "auto; check 'ray status' there."
-        ) from error
+        raise _no_cluster(address, str(error).strip().splitlines()[0]) from error
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address nobody listens at: Ray itself would wait for minutes."""
+    match = re.fullmatch(r"(?:ray://)?(?P<host>[^:/]+):(?P<port>\d+)", address)
+    if match is None:
+        return  # auto, or a name only Ray understands
+    try:
+        socket.create_connection((match["host"], int(match["port"])), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, why: str) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at {address!r} ({why}); allowed: the address of a running one, or auto; "
+        "check 'ray status' there."
+    )
 
 
 def _quiet_settings() -> None:

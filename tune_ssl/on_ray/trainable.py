@@ -9,7 +9,6 @@ from ray import tune
 
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Checkpoint
-from tune_ssl.trial import WorkFactory
 from tune_ssl.worker import Lengths, Task, TrialRunner
 
 TASK = "task"
@@ -17,7 +16,12 @@ REPORT = "report"
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
-    """One actor; runs one trial after another."""
+    """One actor; runs one trial after another.
+
+    A trial is taken up in its first slice, not while the actor starts: Tune gives a trial whose
+    actor is still starting to any other that becomes free, and drops the starting one. With
+    torch to import meanwhile, a second node would never get a short trial.
+    """
 
     def setup(
         self,
@@ -27,23 +31,31 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         rungs: tuple[int, ...] = (),
         lengths: Lengths | None = None,
     ) -> None:
-        """Make the runner and take up the first trial. Tune calls this once per actor."""
+        """Keep what the runner is made of. Tune calls this once per actor."""
         assert factory is not None
-        made: WorkFactory = ray.get(factory[0])
-        self._runner = TrialRunner(made, RunStorage(storage), rungs, lengths=lengths)
-        self._runner.begin(_task(config))
+        self._factory = factory[0]
+        self._parts = (RunStorage(storage), rungs, lengths)
+        self._runner: TrialRunner | None = None
+        self._waiting: Task | None = _task(config)
 
     def step(self) -> dict[str, Any]:
         """Run one slice. The report travels as one object: Tune would flatten a mapping."""
+        if self._runner is None:
+            storage, rungs, lengths = self._parts
+            self._runner = TrialRunner(ray.get(self._factory), storage, rungs, lengths=lengths)
+        if self._waiting is not None:
+            self._runner.begin(self._waiting)
+            self._waiting = None
         return {REPORT: self._runner.slice()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up the next trial on the same actor."""
-        self._runner.begin(_task(new_config))
+        """Take up the next trial on the same actor, in its first slice."""
+        self._waiting = _task(new_config)
         return True
 
     def store_checkpoint(self) -> Checkpoint | None:
         """Store the state now; called by the scheduler between two slices of a drain."""
+        assert self._runner is not None
         return self._runner.store_checkpoint()
 
 
