@@ -690,6 +690,7 @@ def _print_plan(settings: Any, name: str | None, output: str) -> None:
 
 def _finish(outcome: Any, result_format: str) -> None:
     """Print a search's result on stdout and its end on stderr; exit with its code."""
+    from tune_ssl.machine import command_path
     from tune_ssl.views import tables
     from tune_ssl.views.export import format_records
 
@@ -703,7 +704,7 @@ def _finish(outcome: Any, result_format: str) -> None:
     if outcome.records:
         best = outcome.directory.best_path
         console.print(
-            f"best configurations: {best}\nnext: tune-ssl train {best}",
+            f"best configurations: {best}\nnext: {command_path('tune-ssl')} train {best}",
             highlight=False,
             soft_wrap=True,
         )

@@ -8,6 +8,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,12 @@ def free_port_from(first: int) -> int:
                 continue
             return port
     return first
+
+
+def command_path(name: str) -> str:
+    """Return how a command of this environment is typed: its name where the shell finds it."""
+    own = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found is not None and (not own.exists() or Path(found).resolve() == own.resolve()):
+        return name
+    return str(own) if own.exists() else name

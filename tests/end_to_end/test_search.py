@@ -57,7 +57,7 @@ def test_messages_name_the_run_the_dashboard_and_how_to_get_past_its_token(finis
     for text in (
         "run: ",
         "dashboard: http://127.0.0.1:",
-        "ray get-auth-token",
+        "get-auth-token",
         "8 trials finished",
     ):
         assert text in ended.stderr

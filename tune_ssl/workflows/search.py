@@ -23,6 +23,7 @@ from ssl_core.errors import UserError
 from tune_ssl import machine
 from tune_ssl.driver import Limits, SearchDriver
 from tune_ssl.journal import JournalWriteError, open_journal
+from tune_ssl.machine import command_path
 from tune_ssl.run import RunConfig, RunDirectory, new_run, run_lock, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import SearchStudy
@@ -398,10 +399,13 @@ def _announce(directory: RunDirectory, cluster: Cluster, console: Console) -> No
         address = cluster.dashboard
         url = address if address.startswith("http") else f"http://{address}"
         console.print(
-            f"dashboard: {url}  (it asks for a token: run 'ray get-auth-token')", highlight=False
+            f"dashboard: {url}  (it asks for a token: run {command_path('ray')} get-auth-token)",
+            highlight=False,
         )
     console.print(
-        f"trials: optuna-dashboard {directory.journal_path}", highlight=False, soft_wrap=True
+        f"trials: {command_path('optuna-dashboard')} {directory.journal_path}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -476,7 +480,7 @@ def _outcome(
     records = export_records(config, trials, shared.num_classes)
     if records:
         write_yaml(directory.best_path, records)
-    resumable = f"continue with: tune-ssl resume {directory.path}"
+    resumable = f"continue with: {command_path('tune-ssl')} resume {directory.path}"
     if driver.hopeless:
         code, message = ALL_FAILED, f"stopped: {driver.draining}"
     elif driver.draining and driver.limit_reached:
