@@ -9,17 +9,17 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_core.divergences import DIVERGENCES, REVERSE_KL_FLOOR
+from tests.examples import EXAMPLES
 
 PROPER = [name for name in DIVERGENCES if not name.startswith("notebook_")]
 SYMMETRIC = ["mse", "l1", "js"]
 UPPER_BOUNDS = {"mse": lambda c: 2 / c, "l1": lambda c: 2 / c, "js": lambda c: math.log(2)}
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
 @st.composite

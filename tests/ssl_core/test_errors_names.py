@@ -56,8 +56,8 @@ def test_a_divergence_is_found_by_its_name_in_any_case(name):
 def test_a_near_typo_is_told_the_nearest_name():
     with pytest.raises(UserError, match=r"'mixmach'.*did you mean 'mixmatch'\?"):
         algorithm_name("mixmach")
-    with pytest.raises(UserError, match=r"'ks'.*did you mean 'js'\?"):
-        divergence_name("ks")
+    with pytest.raises(UserError, match=r"'revers_kl'.*did you mean 'reverse_kl'\?"):
+        divergence_name("revers_kl")
 
 
 def test_an_unlike_name_is_told_every_allowed_one():
@@ -90,9 +90,7 @@ def test_nearest_ignores_case_and_gives_up_where_nothing_is_near():
 
 def test_unknown_name_says_what_was_given_what_is_allowed_and_what_to_do():
     message = str(unknown_name("optimizer", "adan", ("adamw", "adam", "sgd")))
-    assert message == (
-        "unknown optimizer 'adan'; allowed: adamw, adam, sgd; did you mean 'adam'?"
-    )
+    assert message == "unknown optimizer 'adan'; allowed: adamw, adam, sgd; did you mean 'adam'?"
 
 
 def test_check_choice_accepts_a_listed_name_only():
@@ -113,12 +111,17 @@ def test_check_number_accepts_the_interval_with_its_ends(value):
 
 
 @pytest.mark.parametrize(
-    "value", [-0.001, 1.001, math.nan, math.inf, -math.inf, "0.5", None, True, [0.5], 10**400]
+    "value", [-0.001, 1.001, math.nan, math.inf, -math.inf, "0.5", None, True, [0.5]]
 )
 def test_check_number_refuses_all_else_and_shows_it(value):
     with pytest.raises(UserError, match="x is ") as caught:
         check_number("x", value, 0.0, 1.0)
     assert "0 <= number <= 1" in str(caught.value)
+
+
+def test_check_number_refuses_a_whole_number_too_large_for_a_float():
+    with pytest.raises(UserError, match="any finite number"):
+        check_number("x", 10**400)
 
 
 def test_check_number_can_leave_out_the_ends():

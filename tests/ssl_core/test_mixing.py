@@ -33,9 +33,11 @@ def test_the_test_of_the_distribution_tells_neighbouring_alphas_apart(alpha):
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1])
-def test_a_small_alpha_gives_no_nan(alpha):
+def test_a_small_alpha_gives_no_nan_and_no_lump_at_one_half(alpha):
+    """Where both gamma variates underflow, their ratio is 0/0, or 1/2 if they are clamped."""
     coefficients = draws(alpha, count=200_000)
     assert torch.isfinite(coefficients).all()
+    assert (coefficients == 0.5).sum() == 0
     assert coefficients.min() >= 0.0
     assert coefficients.max() <= 1.0
 

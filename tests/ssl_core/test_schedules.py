@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_core.schedules import (
@@ -17,9 +17,9 @@ from ssl_core.schedules import (
     linear_ramp_up,
     step_decay,
 )
+from tests.examples import EXAMPLES
 
 RAMPS = pytest.mark.parametrize("ramp", [gaussian_ramp_up, linear_ramp_up])
-EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 FRACTIONS = st.floats(0.0, 1.0)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_core.targets import confidence_mask, hard_pseudo_labels, one_hot, sharpen
-
-EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+from tests.examples import EXAMPLES
 
 
 def rows(*values: list[float], dtype: torch.dtype = torch.float64) -> torch.Tensor:

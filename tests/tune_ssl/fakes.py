@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import zlib
 from pathlib import Path
@@ -233,7 +234,9 @@ def begin(study: SearchStudy):
 class Run:
     """A run on disk with its driver, as ``search`` and ``resume`` set it up, without a cluster."""
 
-    def __init__(self, path: Path, config: RunConfig | None = None, *, clock=None, **driver) -> None:
+    def __init__(
+        self, path: Path, config: RunConfig | None = None, *, clock=None, **driver
+    ) -> None:
         self.directory = RunDirectory(path)
         fresh = not path.exists()
         if fresh:
@@ -274,9 +277,8 @@ def open_study(config: RunConfig, directory: RunDirectory, *, fresh: bool) -> Se
     """Open a run's study as ``search`` (fresh) or ``resume`` does."""
     from tune_ssl.workflows.search import _open_study
 
-    quiet = Console(file=open("/dev/null", "w"))  # noqa: SIM115
-    with quiet.file:
-        return _open_study(config, directory, tiny_images(), quiet, fresh=fresh)
+    quiet = Console(file=io.StringIO())
+    return _open_study(config, directory, tiny_images(), quiet, fresh=fresh)
 
 
 class Workers:
@@ -322,7 +324,7 @@ class Workers:
 
     def run(self) -> None:
         """Run until nothing is left or the driver drains."""
-        for _ in range(100_000):
+        for _ in range(500):
             self.driver.check_limits()
             self.fill()
             if not self.busy:
@@ -358,5 +360,3 @@ def tree(folder: Path) -> dict[str, bytes | None]:
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
     }
-
-

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tune_ssl.fakes import begin, make_study, study_on
 
 from search_spaces.joint import DefaultTrial
 from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.errors import UserError
+from tests.tune_ssl.fakes import begin, make_study, study_on
 from tune_ssl.asha import decide, rung_steps
 from tune_ssl.study import Verdict
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 accuracies = st.floats(0.0, 1.0, allow_nan=False)
 populations = st.lists(accuracies, min_size=1, max_size=30)
@@ -48,7 +51,7 @@ class TestRungs:
         *below, last = rung_steps(max_steps, grace=grace, reduction_factor=factor)
         assert last == max_steps
         assert below[0] == grace
-        assert all(after == factor * before for before, after in zip(below, below[1:], strict=False))
+        assert all(after == factor * before for before, after in pairwise(below))
         assert below[-1] < max_steps <= below[-1] * factor
 
     @always
@@ -57,7 +60,9 @@ class TestRungs:
         if max_steps < factor**2:
             return
         rungs = rung_steps(max_steps, grace=None, reduction_factor=factor)
-        assert len(rungs) == 3, f"rungs {rungs}: trials are cut {rungs[-1] - rungs[-2]} steps before"
+        assert len(rungs) == 3, (
+            f"rungs {rungs}: trials are cut {rungs[-1] - rungs[-2]} steps before"
+        )
 
     @pytest.mark.parametrize("dataset", DATASET_CARDS)
     def test_the_default_length_of_every_data_set_has_its_rungs_at_a_ninth_and_a_third(
@@ -69,7 +74,9 @@ class TestRungs:
 
     @pytest.mark.parametrize("max_steps", [1, 5, 8])
     def test_too_short_a_training_is_refused_with_the_shortest_that_will_do(self, max_steps):
-        with pytest.raises(UserError, match=rf"max-steps is {max_steps}.*9 or more.*scheduler none"):
+        with pytest.raises(
+            UserError, match=rf"max-steps is {max_steps}.*9 or more.*scheduler none"
+        ):
             rung_steps(max_steps, grace=None, reduction_factor=3)
 
     @pytest.mark.parametrize("grace", [100, 101, 10_000])

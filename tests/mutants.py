@@ -1,0 +1,949 @@
+"""Show that the tests notice: apply one known mistake at a time and see which test catches it.
+
+    python tests/mutants.py            all mutants, some six minutes on two idle cores
+    python tests/mutants.py vat ema    those whose name contains one of the words
+
+Each mutant is applied to a copy of the packages in a temporary folder, and the quick tests of the
+mutated file run there. The exit code is 1 if a mutant survives, if one cannot be run, or if the
+text it replaces does not occur exactly once. Most are mistakes that published code has made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = ("ssl_core", "search_spaces", "tune_ssl")
+COPIED = (*PACKAGES, "tests", "pyproject.toml")
+
+
+class Mutant(NamedTuple):
+    """One mistake: in ``file``, ``old`` becomes ``new``."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+REFERENCES = "tests/ssl_core/test_algorithm_references.py"
+CONTRACT = "tests/contracts/test_algorithms.py"
+TRAININGS = "tests/contracts/test_trainings.py"
+SPACES = "tests/contracts/test_spaces.py"
+MODELS = "tests/ssl_core/test_models.py"
+
+# The tests of a file; those that know it best first, because the first failure ends a run.
+TESTS = {
+    "ssl_core/divergences.py": (
+        "tests/ssl_core/test_divergences.py",
+        "tests/contracts/test_divergences.py",
+    ),
+    "ssl_core/targets.py": ("tests/ssl_core/test_targets.py",),
+    "ssl_core/schedules.py": ("tests/ssl_core/test_schedules.py",),
+    "ssl_core/mixing.py": ("tests/ssl_core/test_mixing.py",),
+    "ssl_core/published.py": ("tests/ssl_core/test_published.py",),
+    "ssl_core/names.py": ("tests/contracts/test_names.py",),
+    "ssl_core/models/batch_norm.py": (MODELS,),
+    "ssl_core/models/ema.py": (MODELS,),
+    "ssl_core/models/wide_resnet.py": (MODELS,),
+    "ssl_core/algorithms/common.py": (REFERENCES, CONTRACT),
+    "ssl_core/algorithms/supervised.py": (REFERENCES, CONTRACT),
+    "ssl_core/algorithms/pseudo_label.py": (REFERENCES, CONTRACT),
+    "ssl_core/algorithms/pi_model.py": (REFERENCES, CONTRACT),
+    "ssl_core/algorithms/vat.py": (REFERENCES, CONTRACT),
+    "ssl_core/algorithms/mean_teacher.py": (REFERENCES, CONTRACT),
+    "ssl_core/algorithms/ict.py": (REFERENCES, CONTRACT),
+    "ssl_core/algorithms/mixmatch.py": (REFERENCES, CONTRACT),
+    "ssl_core/data/augment.py": (TRAININGS,),
+    "ssl_core/training/loop.py": (TRAININGS,),
+    "ssl_core/training/seeds.py": (TRAININGS,),
+    "search_spaces/common.py": (SPACES,),
+    "search_spaces/joint.py": (SPACES,),
+}
+
+MUTANTS = (
+    # The student gets no gradient: what two of three public libraries ship as Mean Teacher.
+    Mutant(
+        "student detached: every consistency",
+        "ssl_core/algorithms/common.py",
+        "return divergence(target, log_probabilities(logits)).mean()",
+        "return divergence(target, log_probabilities(logits.detach())).mean()",
+    ),
+    Mutant(
+        "student detached: pseudo_label",
+        "ssl_core/algorithms/pseudo_label.py",
+        "divergence(hard_pseudo_labels(prediction), log_probabilities(logits))",
+        "divergence(hard_pseudo_labels(prediction), log_probabilities(logits.detach()))",
+    ),
+    Mutant(
+        "student detached: pi_model",
+        "ssl_core/algorithms/pi_model.py",
+        "loss(self.divergence, target_logits, logits),",
+        "loss(self.divergence, target_logits, logits.detach()),",
+    ),
+    Mutant(
+        "student detached: vat",
+        "ssl_core/algorithms/vat.py",
+        "loss(self.divergence, clean_logits, adversarial_logits),",
+        "loss(self.divergence, clean_logits, adversarial_logits.detach()),",
+    ),
+    Mutant(
+        "student detached: mean_teacher",
+        "ssl_core/algorithms/mean_teacher.py",
+        "loss(self.divergence, teacher_logits, logits),",
+        "loss(self.divergence, teacher_logits, logits.detach()),",
+    ),
+    Mutant(
+        "student detached: ict",
+        "ssl_core/algorithms/ict.py",
+        "loss(self.divergence, target, student_logits),",
+        "loss(self.divergence, target, student_logits.detach()),",
+    ),
+    Mutant(
+        "student detached: mixmatch",
+        "ssl_core/algorithms/mixmatch.py",
+        "targets[num_labeled:], logits[num_labeled:])",
+        "targets[num_labeled:], logits[num_labeled:].detach())",
+    ),
+    Mutant(
+        "student and teacher exchanged: mean_teacher",
+        "ssl_core/algorithms/mean_teacher.py",
+        "unlabeled_logits = student(batch.unlabeled[1])",
+        "unlabeled_logits = teacher(batch.unlabeled[1])",
+    ),
+    # Targets are constants. Each method stops the gradient twice: no graph is built in the pass,
+    # and the loss detaches what it is given. (Those of pseudo_label are hard: nothing to stop.)
+    Mutant(
+        "target not detached: loss of pi_model",
+        "ssl_core/algorithms/pi_model.py",
+        "probabilities(target_logits.detach())",
+        "probabilities(target_logits)",
+    ),
+    Mutant(
+        "target not detached: pass of pi_model",
+        "ssl_core/algorithms/pi_model.py",
+        "with torch.no_grad():",
+        "with torch.enable_grad():",
+    ),
+    Mutant(
+        "target not detached: loss of vat",
+        "ssl_core/algorithms/vat.py",
+        "return consistency(divergence, probabilities(clean_logits.detach()), adversarial_logits)",
+        "return consistency(divergence, probabilities(clean_logits), adversarial_logits)",
+    ),
+    Mutant(
+        "target not detached: pass of vat",
+        "ssl_core/algorithms/vat.py",
+        "with torch.set_grad_enabled(self.config.entropy_weight > 0):",
+        "with torch.enable_grad():",
+    ),
+    Mutant(
+        "teacher not detached: loss of mean_teacher",
+        "ssl_core/algorithms/mean_teacher.py",
+        "probabilities(teacher_logits.detach())",
+        "probabilities(teacher_logits)",
+    ),
+    Mutant(
+        "teacher not detached: pass of mean_teacher",
+        "ssl_core/algorithms/mean_teacher.py",
+        "with torch.no_grad():",
+        "with torch.enable_grad():",
+    ),
+    Mutant(
+        "teacher not detached: loss of ict",
+        "ssl_core/algorithms/ict.py",
+        "return consistency(divergence, target.detach(), student_logits)",
+        "return consistency(divergence, target, student_logits)",
+    ),
+    Mutant(
+        "teacher not detached: pass of ict",
+        "ssl_core/algorithms/ict.py",
+        "with torch.no_grad():",
+        "with torch.enable_grad():",
+    ),
+    Mutant(
+        "target not detached: guesses of mixmatch",
+        "ssl_core/algorithms/mixmatch.py",
+        "probabilities(logits.detach())",
+        "probabilities(logits)",
+    ),
+    Mutant(
+        "target not detached: loss of mixmatch",
+        "ssl_core/algorithms/mixmatch.py",
+        "targets = targets.detach()",
+        "targets = targets.clone()",
+    ),
+    Mutant(
+        "target not detached: pass of mixmatch",
+        "ssl_core/algorithms/mixmatch.py",
+        "with torch.no_grad():",
+        "with torch.enable_grad():",
+    ),
+    # Softmax of probabilities.
+    Mutant(
+        "softmax twice: prediction of every consistency",
+        "ssl_core/algorithms/common.py",
+        "return divergence(target, log_probabilities(logits)).mean()",
+        "return divergence(target, log_probabilities(probabilities(logits))).mean()",
+    ),
+    Mutant(
+        "softmax twice: prediction of pseudo_label",
+        "ssl_core/algorithms/pseudo_label.py",
+        "divergence(hard_pseudo_labels(prediction), log_probabilities(logits))",
+        "divergence(hard_pseudo_labels(prediction), log_probabilities(probabilities(logits)))",
+    ),
+    Mutant(
+        "softmax twice: confidence of pseudo_label",
+        "ssl_core/algorithms/pseudo_label.py",
+        "prediction = probabilities(logits.detach())",
+        "prediction = probabilities(probabilities(logits.detach()))",
+    ),
+    Mutant(
+        "softmax twice: target of pi_model",
+        "ssl_core/algorithms/pi_model.py",
+        "probabilities(target_logits.detach())",
+        "probabilities(probabilities(target_logits.detach()))",
+    ),
+    Mutant(
+        "softmax twice: target of vat",
+        "ssl_core/algorithms/vat.py",
+        "return consistency(divergence, probabilities(clean_logits.detach()), adversarial_logits)",
+        "return consistency(divergence, probabilities(probabilities(clean_logits.detach())), adversarial_logits)",
+    ),
+    Mutant(
+        "softmax twice: direction of vat",
+        "ssl_core/algorithms/vat.py",
+        "                probabilities(clean_logits.detach()),\n",
+        "                probabilities(probabilities(clean_logits.detach())),\n",
+    ),
+    Mutant(
+        "softmax twice: target of mean_teacher",
+        "ssl_core/algorithms/mean_teacher.py",
+        "probabilities(teacher_logits.detach())",
+        "probabilities(probabilities(teacher_logits.detach()))",
+    ),
+    Mutant(
+        "softmax twice: target of ict",
+        "ssl_core/algorithms/ict.py",
+        "prediction = probabilities(teacher_logits)",
+        "prediction = probabilities(probabilities(teacher_logits))",
+    ),
+    Mutant(
+        "softmax twice: guesses of mixmatch",
+        "ssl_core/algorithms/mixmatch.py",
+        "probabilities(logits.detach())",
+        "probabilities(probabilities(logits.detach()))",
+    ),
+    Mutant(
+        "softmax twice: labeled cross-entropy",
+        "ssl_core/algorithms/common.py",
+        "nll_loss(log_probabilities(logits), labels)",
+        "nll_loss(log_probabilities(probabilities(logits)), labels)",
+    ),
+    # Divergences.
+    Mutant(
+        "kl swapped",
+        "ssl_core/divergences.py",
+        "return (torch.xlogy(target, target) - target * log_prediction).sum(dim=1)",
+        "return (log_prediction.exp() * (log_prediction - target.log())).sum(dim=1)",
+    ),
+    Mutant(
+        "reverse_kl swapped",
+        "ssl_core/divergences.py",
+        "return (log_prediction.exp() * (log_prediction - log_target)).sum(dim=1)",
+        "return (target * (log_target - log_prediction)).sum(dim=1)",
+    ),
+    Mutant(
+        "reverse_kl with another floor",
+        "ssl_core/divergences.py",
+        "REVERSE_KL_FLOOR = 1e-7",
+        "REVERSE_KL_FLOOR = 1e-8",
+    ),
+    Mutant(
+        "mse summed over classes",
+        "ssl_core/divergences.py",
+        ".square().mean(dim=1)",
+        ".square().sum(dim=1)",
+    ),
+    Mutant(
+        "l1 summed over classes",
+        "ssl_core/divergences.py",
+        ".abs().mean(dim=1)",
+        ".abs().sum(dim=1)",
+    ),
+    Mutant(
+        "kl averaged over classes",
+        "ssl_core/divergences.py",
+        "target * log_prediction).sum(dim=1)",
+        "target * log_prediction).mean(dim=1)",
+    ),
+    Mutant(
+        "js averaged over classes",
+        "ssl_core/divergences.py",
+        "return 0.5 * (target_part + prediction_part).sum(dim=1)",
+        "return 0.5 * (target_part + prediction_part).mean(dim=1)",
+    ),
+    Mutant(
+        "js without its half",
+        "ssl_core/divergences.py",
+        "return 0.5 * (target_part + prediction_part).sum(dim=1)",
+        "return (target_part + prediction_part).sum(dim=1)",
+    ),
+    Mutant(
+        "js with a mixture of one side twice",
+        "ssl_core/divergences.py",
+        "torch.logaddexp(target.log(), log_prediction)",
+        "torch.logaddexp(log_prediction, log_prediction)",
+    ),
+    Mutant(
+        "js with a mixture of probabilities, which underflows",
+        "ssl_core/divergences.py",
+        "torch.logaddexp(target.log(), log_prediction) - math.log(2.0)",
+        "(0.5 * (target + log_prediction.exp())).log()",
+    ),
+    Mutant(
+        "kl with log 0",
+        "ssl_core/divergences.py",
+        "return (torch.xlogy(target, target) - target * log_prediction).sum(dim=1)",
+        "return (target * target.log() - target * log_prediction).sum(dim=1)",
+    ),
+    Mutant(
+        "notebook_kl given a logarithm",
+        "ssl_core/divergences.py",
+        "return (torch.xlogy(target, target) - target * log_prediction.exp()).mean(dim=1)",
+        "return (torch.xlogy(target, target) - target * log_prediction).mean(dim=1)",
+    ),
+    Mutant(
+        "notebook_js without the second softmax",
+        "ssl_core/divergences.py",
+        "log_squashed_prediction = torch.log_softmax(log_prediction.exp(), dim=1)",
+        "log_squashed_prediction = log_prediction",
+    ),
+    # Targets and masks.
+    Mutant(
+        "sharpening by T instead of 1/T",
+        "ssl_core/targets.py",
+        "probabilities.log() / temperature",
+        "probabilities.log() * temperature",
+    ),
+    Mutant(
+        "threshold left out of what it keeps",
+        "ssl_core/targets.py",
+        ">= threshold",
+        "> threshold",
+    ),
+    Mutant(
+        "unconfident images kept",
+        "ssl_core/targets.py",
+        ">= threshold",
+        "< threshold",
+    ),
+    Mutant(
+        "divided by the images kept, not by all",
+        "ssl_core/algorithms/pseudo_label.py",
+        "return (mask * distance).mean(), mask.mean()",
+        "return (mask * distance).sum() / mask.sum().clamp_min(1.0), mask.mean()",
+    ),
+    Mutant(
+        "mask ignored",
+        "ssl_core/algorithms/pseudo_label.py",
+        "return (mask * distance).mean(), mask.mean()",
+        "return distance.mean(), mask.mean()",
+    ),
+    Mutant(
+        "reverse_kl accepted against one-hot targets",
+        "ssl_core/algorithms/pseudo_label.py",
+        "one_hot_targets=True",
+        "one_hot_targets=False",
+    ),
+    # Which image goes where.
+    Mutant(
+        "pi_model compares a view with itself",
+        "ssl_core/algorithms/pi_model.py",
+        "unlabeled_logits = student(batch.unlabeled[1])",
+        "unlabeled_logits = student(batch.unlabeled[0])",
+    ),
+    Mutant(
+        "mean_teacher shows both networks one view",
+        "ssl_core/algorithms/mean_teacher.py",
+        "teacher_logits = teacher(batch.unlabeled[0])",
+        "teacher_logits = teacher(batch.unlabeled[1])",
+    ),
+    Mutant(
+        "mean_teacher asks the student for the target",
+        "ssl_core/algorithms/mean_teacher.py",
+        "teacher_logits = teacher(batch.unlabeled[0])",
+        "teacher_logits = student(batch.unlabeled[0])",
+    ),
+    Mutant(
+        "ict asks the student for the target",
+        "ssl_core/algorithms/ict.py",
+        "teacher_logits = teacher(images)",
+        "teacher_logits = student(images)",
+    ),
+    Mutant(
+        "ict does not mix the target",
+        "ssl_core/algorithms/ict.py",
+        "return mix(prediction, prediction[order], coefficients)",
+        "return prediction",
+    ),
+    Mutant(
+        "ict mixes logits unasked",
+        "ssl_core/algorithms/ict.py",
+        "    if mix_logits:",
+        "    if not mix_logits:",
+    ),
+    Mutant(
+        "ict draws one lambda per batch",
+        "ssl_core/algorithms/ict.py",
+        "return order, draw_mixing_coefficients(self.config.mixup_alpha, count, generator)",
+        "return order, draw_mixing_coefficients(self.config.mixup_alpha, 1, generator).repeat(count)",
+    ),
+    # VAT.
+    Mutant(
+        "vat: xi in absolute units",
+        "ssl_core/algorithms/vat.py",
+        "xi=XI_RELATIVE * root_inputs",
+        "xi=XI_RELATIVE",
+    ),
+    Mutant(
+        "vat: eps in absolute units",
+        "ssl_core/algorithms/vat.py",
+        "eps=self.config.eps_relative * root_inputs",
+        "eps=self.config.eps_relative",
+    ),
+    Mutant(
+        "vat: random instead of adversarial direction",
+        "ssl_core/algorithms/vat.py",
+        "return unit_rows(gradient) * eps",
+        "return unit_rows(directions) * eps",
+    ),
+    Mutant(
+        "vat: the opposite direction",
+        "ssl_core/algorithms/vat.py",
+        "return unit_rows(gradient) * eps",
+        "return -unit_rows(gradient) * eps",
+    ),
+    Mutant(
+        "vat: random direction not of unit length",
+        "ssl_core/algorithms/vat.py",
+        "(xi * unit_rows(directions))",
+        "(xi * directions)",
+    ),
+    Mutant(
+        "vat: one norm for the whole batch",
+        "ssl_core/algorithms/vat.py",
+        "rows = directions.flatten(1)",
+        "rows = directions.flatten(0).unsqueeze(0)",
+    ),
+    Mutant(
+        "vat: direction found under autocast",
+        "ssl_core/algorithms/vat.py",
+        "with torch.autocast(images.device.type, enabled=False):",
+        "with torch.enable_grad():",
+    ),
+    Mutant(
+        "vat: direction always found by kl",
+        "ssl_core/algorithms/vat.py",
+        "perturbation = adversarial_perturbation(\n                self.divergence,",
+        'perturbation = adversarial_perturbation(\n                DIVERGENCES["kl"],',
+    ),
+    # MixMatch.
+    Mutant(
+        "mixmatch: lambda' without max",
+        "ssl_core/algorithms/mixmatch.py",
+        "coefficients = keep_first_dominant(drawn)",
+        "coefficients = drawn",
+    ),
+    Mutant(
+        "lambda' = min",
+        "ssl_core/mixing.py",
+        "torch.maximum(coefficients, 1.0 - coefficients)",
+        "torch.minimum(coefficients, 1.0 - coefficients)",
+    ),
+    Mutant(
+        "mixmatch: no sharpening",
+        "ssl_core/algorithms/mixmatch.py",
+        "return sharpen(torch.stack(predictions).mean(dim=0), temperature)",
+        "return torch.stack(predictions).mean(dim=0)",
+    ),
+    Mutant(
+        "mixmatch: sharpened before the average",
+        "ssl_core/algorithms/mixmatch.py",
+        "return sharpen(torch.stack(predictions).mean(dim=0), temperature)",
+        "return torch.stack([sharpen(own, temperature) for own in predictions]).mean(dim=0)",
+    ),
+    Mutant(
+        "mixmatch: guesses given to the wrong images",
+        "ssl_core/algorithms/mixmatch.py",
+        "guesses.repeat(config.num_guesses, 1)",
+        "guesses.repeat_interleave(config.num_guesses, 0)",
+    ),
+    Mutant(
+        "mixmatch: targets not mixed with their partners'",
+        "ssl_core/algorithms/mixmatch.py",
+        "mix(targets, targets[order], coefficients)",
+        "targets",
+    ),
+    Mutant(
+        "mixmatch: labels mixed with labeled images only",
+        "ssl_core/algorithms/mixmatch.py",
+        "order = torch.randperm(len(images), generator=generator, device=generator.device)",
+        "order = torch.arange(len(images)).roll(1)",
+    ),
+    Mutant(
+        "mixmatch: one labeled row short",
+        "ssl_core/algorithms/mixmatch.py",
+        "loss(self.divergence, logits, mixed_targets, len(batch.labels))",
+        "loss(self.divergence, logits, mixed_targets, len(batch.labels) - 1)",
+    ),
+    Mutant(
+        "mixmatch: no ramp",
+        "ssl_core/algorithms/mixmatch.py",
+        "config.unlabeled_weight * linear_ramp_up(progress, config.ramp_fraction)",
+        "torch.full_like(progress, config.unlabeled_weight)",
+    ),
+    Mutant(
+        "coefficients from gamma variates that underflow",
+        "ssl_core/mixing.py",
+        "draws = torch._sample_dirichlet(concentration, generator=generator)",
+        "draws = torch._standard_gamma(concentration.float(), generator=generator)\n"
+        "    draws = draws / draws.sum(dim=1, keepdim=True)",
+    ),
+    Mutant(
+        "coefficients of another Beta",
+        "ssl_core/mixing.py",
+        "torch.full((count, 2), alpha,",
+        "torch.full((count, 2), 2 * alpha,",
+    ),
+    Mutant(
+        "coefficients from the global generator",
+        "ssl_core/mixing.py",
+        "torch._sample_dirichlet(concentration, generator=generator)",
+        "torch._sample_dirichlet(concentration)",
+    ),
+    Mutant(
+        "mixing with the shares exchanged",
+        "ssl_core/mixing.py",
+        "return weight * first + (1.0 - weight) * second",
+        "return weight * second + (1.0 - weight) * first",
+    ),
+    # Entropy minimisation and weights.
+    Mutant(
+        "entropy ramped with the unlabeled weight",
+        "ssl_core/algorithms/common.py",
+        "total = total + entropy_weight * entropy_term",
+        "total = total + weight * entropy_weight * entropy_term",
+    ),
+    Mutant(
+        "entropy maximised",
+        "ssl_core/algorithms/common.py",
+        "return -(log_p.exp() * log_p).sum(dim=1).mean()",
+        "return (log_p.exp() * log_p).sum(dim=1).mean()",
+    ),
+    Mutant(
+        "entropy averaged over classes",
+        "ssl_core/algorithms/common.py",
+        "return -(log_p.exp() * log_p).sum(dim=1).mean()",
+        "return -(log_p.exp() * log_p).mean(dim=1).mean()",
+    ),
+    Mutant(
+        "entropy accepted for supervised",
+        "ssl_core/algorithms/supervised.py",
+        "if self.entropy_weight != 0:",
+        "if self.entropy_weight < 0:",
+    ),
+    Mutant(
+        "labeled term scaled down at a large unlabeled weight",
+        "ssl_core/algorithms/common.py",
+        "total = labeled + weight * unlabeled",
+        "total = (labeled + weight * unlabeled) / (1.0 + weight)",
+    ),
+    Mutant(
+        "losses in bfloat16",
+        "ssl_core/algorithms/common.py",
+        "return logits.to(torch.promote_types(logits.dtype, torch.float32))",
+        "return logits",
+    ),
+    # Ramps and schedules.
+    Mutant(
+        "ramp in absolute steps",
+        "ssl_core/training/loop.py",
+        "progress = torch.tensor(self.step / self.config.max_steps)",
+        "progress = torch.tensor(min(1.0, self.step / 500_000))",
+    ),
+    Mutant(
+        "ramp without its square",
+        "ssl_core/schedules.py",
+        "torch.exp(-5.0 * remaining.square())",
+        "torch.exp(-5.0 * remaining)",
+    ),
+    Mutant(
+        "ramp over the whole budget whatever its fraction",
+        "ssl_core/schedules.py",
+        "remaining = 1.0 - (progress / ramp_fraction).clamp(0.0, 1.0)",
+        "remaining = 1.0 - progress.clamp(0.0, 1.0)",
+    ),
+    Mutant(
+        "linear ramp without an end",
+        "ssl_core/schedules.py",
+        "return (progress / ramp_fraction).clamp(0.0, 1.0)",
+        "return progress / ramp_fraction",
+    ),
+    Mutant(
+        "cosine down to zero",
+        "ssl_core/schedules.py",
+        "7.0 * math.pi / 16.0",
+        "math.pi / 2.0",
+    ),
+    # The average and BatchNorm.
+    Mutant(
+        "ema without warm-up",
+        "ssl_core/models/ema.py",
+        "return min(1.0 - 1.0 / (updates + 1), decay)",
+        "return decay",
+    ),
+    Mutant(
+        "ema warm-up one step late",
+        "ssl_core/models/ema.py",
+        "warmed_up_decay(self.decay, self.updates - 1)",
+        "warmed_up_decay(self.decay, self.updates)",
+    ),
+    Mutant(
+        "ema moves by decay instead of 1 - decay",
+        "ssl_core/models/ema.py",
+        "weight = 1.0 - warmed_up_decay",
+        "weight = warmed_up_decay",
+    ),
+    Mutant(
+        "ema wants gradients",
+        "ssl_core/models/ema.py",
+        ".requires_grad_(False)",
+        ".requires_grad_(True)",
+    ),
+    Mutant(
+        "ema updated before the optimiser's step",
+        "ssl_core/training/loop.py",
+        "self._optimizer.step()\n        self.ema.update(self.student)",
+        "self.ema.update(self.student)\n        self._optimizer.step()",
+    ),
+    Mutant(
+        "ema buffers stale: statistics not recomputed before evaluation",
+        "ssl_core/training/loop.py",
+        "recompute_statistics(network, self._statistics_batches())",
+        "pass",
+    ),
+    Mutant(
+        "ema buffers stale: only the student's recomputed",
+        "ssl_core/training/loop.py",
+        "recompute_statistics(network, self._statistics_batches())",
+        "recompute_statistics(self.student, self._statistics_batches())",
+    ),
+    Mutant(
+        "statistics of labeled images",
+        "ssl_core/training/loop.py",
+        "chosen = torch.from_numpy(shared.unlabeled[order.next().numpy()])",
+        "chosen = torch.from_numpy(shared.labeled[order.next().numpy() % len(shared.labeled)])",
+    ),
+    Mutant(
+        "statistics not reset",
+        "ssl_core/models/batch_norm.py",
+        "norm.reset_running_stats()",
+        "norm.num_batches_tracked.zero_()",
+    ),
+    Mutant(
+        "statistics with a momentum",
+        "ssl_core/models/batch_norm.py",
+        "norm.momentum = None",
+        "norm.momentum = 0.1",
+    ),
+    Mutant(
+        "batch norm with a momentum",
+        "ssl_core/models/wide_resnet.py",
+        "momentum=0.0",
+        "momentum=0.1",
+    ),
+    Mutant(
+        "batch norm with torch's eps",
+        "ssl_core/models/wide_resnet.py",
+        "BATCH_NORM_EPS = 1e-3",
+        "BATCH_NORM_EPS = 1e-5",
+    ),
+    Mutant(
+        "shortcut before the activation",
+        "ssl_core/models/wide_resnet.py",
+        "self.shortcut(activated)",
+        "self.shortcut(features)",
+    ),
+    # The loop.
+    Mutant(
+        "one shift per batch",
+        "ssl_core/data/augment.py",
+        "-max_shift, max_shift + 1, (count, 2), generator",
+        "-max_shift, max_shift + 1, (1, 2), generator",
+    ),
+    Mutant(
+        "one view given twice",
+        "ssl_core/training/loop.py",
+        "return tuple(self._view(images, generator) for _ in range(count))",
+        "return (self._view(images, generator),) * count",
+    ),
+    Mutant(
+        "labeled and unlabeled augmentation share a stream",
+        "ssl_core/training/loop.py",
+        'self.algorithm.labeled_views, "labeled_augmentation")',
+        'self.algorithm.labeled_views, "unlabeled_augmentation")',
+    ),
+    Mutant(
+        "method and labeled augmentation share a stream",
+        "ssl_core/training/loop.py",
+        'self._generators["method"],',
+        'self._generators["labeled_augmentation"],',
+    ),
+    Mutant(
+        "all streams of a seed alike",
+        "ssl_core/training/seeds.py",
+        "spawn_key=(STREAMS.index(stream), step)",
+        "spawn_key=(0, step)",
+    ),
+    Mutant(
+        "evaluation moves the training's generator",
+        "ssl_core/training/loop.py",
+        "batches.append(self._view(self._store.take(chosen), generator))",
+        'batches.append(self._view(self._store.take(chosen), self._generators["unlabeled_augmentation"]))',
+    ),
+    Mutant(
+        "the other network is reported",
+        "ssl_core/training/loop.py",
+        "        evaluated = self.config.evaluate\n",
+        '        evaluated = "student"\n',
+    ),
+    Mutant(
+        "the other network is exported",
+        "ssl_core/training/loop.py",
+        'return self.ema.network if self.config.evaluate == "ema" else self.student',
+        "return self.student",
+    ),
+    Mutant(
+        "weight decay on batch norm and biases",
+        "ssl_core/training/loop.py",
+        '{"params": others, "weight_decay": 0.0}',
+        '{"params": others, "weight_decay": config.weight_decay}',
+    ),
+    Mutant(
+        "no weight decay",
+        "ssl_core/training/loop.py",
+        '{"params": kernels, "weight_decay": config.weight_decay}',
+        '{"params": kernels, "weight_decay": 0.0}',
+    ),
+    Mutant(
+        "learning rate never scheduled",
+        "ssl_core/training/loop.py",
+        "rate = self.config.learning_rate * float(self._schedule(progress))",
+        "rate = self.config.learning_rate",
+    ),
+    Mutant(
+        "labels of other images",
+        "ssl_core/training/loop.py",
+        "labels=self._labels[positions]",
+        "labels=self._labels[positions.flip(0)]",
+    ),
+    Mutant(
+        "validation images in the unlabeled batch",
+        "ssl_core/training/loop.py",
+        "chosen = torch.from_numpy(shared.unlabeled[self._unlabeled_order.next().numpy()])",
+        "chosen = self._unlabeled_order.next() + len(shared.images) - len(shared.unlabeled)",
+    ),
+    Mutant(
+        "gradients accumulate",
+        "ssl_core/training/loop.py",
+        "self._optimizer.zero_grad(set_to_none=True)",
+        "pass",
+    ),
+    Mutant(
+        "checkpoint without the average's age",
+        "ssl_core/training/loop.py",
+        'self.ema.updates = state["ema_updates"]',
+        "pass",
+    ),
+    Mutant(
+        "checkpoint without the random state",
+        "ssl_core/training/loop.py",
+        'generator.set_state(state["generators"][stream])',
+        "pass",
+    ),
+    Mutant(
+        "checkpoint without the optimiser",
+        "ssl_core/training/loop.py",
+        'self._optimizer.load_state_dict(state["optimizer"])',
+        "pass",
+    ),
+    Mutant(
+        "checkpoint without the order of unlabeled images",
+        "ssl_core/training/loop.py",
+        'self._unlabeled_order.load_state_dict(state["unlabeled_order"])',
+        "pass",
+    ),
+    # Published values, names and spaces.
+    Mutant(
+        "a published weight changed",
+        "ssl_core/published.py",
+        '"unlabeled_weight": 20.0',
+        '"unlabeled_weight": 10.0',
+    ),
+    Mutant(
+        "Miyato's direction with Oliver's weight",
+        "ssl_core/published.py",
+        '"eps_relative": 0.144,\n            "ramp_fraction": 0.0,',
+        '"eps_relative": 0.144,\n            "ramp_fraction": 0.4,',
+    ),
+    Mutant(
+        "js converted like kl",
+        "ssl_core/published.py",
+        '"js": 2.5 / num_classes',
+        '"js": 0.5 / num_classes',
+    ),
+    Mutant(
+        "a name without an implementation",
+        "ssl_core/names.py",
+        '"mixmatch",\n)',
+        '"mixmatch",\n    "fixmatch",\n)',
+    ),
+    Mutant(
+        "ramp longer than the first rung",
+        "search_spaces/common.py",
+        "return min(LARGEST_RAMP, context.first_rung)",
+        "return LARGEST_RAMP",
+    ),
+    Mutant(
+        "weight range without the number of classes",
+        "search_spaces/common.py",
+        '"mse": (0.05 * classes, mse_limit * classes)',
+        '"mse": (0.5, 10 * mse_limit)',
+    ),
+    Mutant(
+        "weight searched linearly",
+        "search_spaces/common.py",
+        "return _six_digits(low * (high / low) ** position)",
+        "return _six_digits(low + (high - low) * position)",
+    ),
+    Mutant(
+        "bounds that vary with the divergence",
+        "search_spaces/common.py",
+        'position = trial.suggest_float("unlabeled_weight_u", 0.0, 1.0)',
+        'position = trial.suggest_float("unlabeled_weight_u", 0.1 * (context.divergence == "js"), 1.0)',
+    ),
+    Mutant(
+        "threshold searched as its gap",
+        "search_spaces/common.py",
+        "return _six_digits(1.0 - gap)",
+        "return _six_digits(gap)",
+    ),
+    Mutant(
+        "a default that forgets its divergence",
+        "search_spaces/joint.py",
+        'params["divergence"] = divergence',
+        'params["divergence"] = self._divergences_of(algorithm)[0]',
+    ),
+)
+
+
+def main(words: list[str]) -> int:
+    """Run the mutants whose name contains one of the words, or all; return the exit code."""
+    mutants = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
+    not_once = [m.name for m in mutants if occurrences(m) != 1]
+    for name in not_once:
+        print(f"the text of {name!r} does not occur exactly once")
+    mutants = [m for m in mutants if m.name not in not_once]
+    failing = failures_without_a_mutant(mutants)
+    for test in failing:
+        print(f"left out, because it fails without a mutant: {test}")
+
+    width = max((len(m.name) for m in mutants), default=0)
+    unnoticed = len(not_once)
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        for mutant, found in zip(
+            mutants, workers.map(lambda m: fate(m, failing), mutants), strict=True
+        ):
+            print(f"{mutant.name:<{width}}  {found or 'SURVIVED'}", flush=True)
+            unnoticed += found is None
+    print(f"{len(mutants) + len(not_once)} mutants, {unnoticed} not caught")
+    return 1 if unnoticed else 0
+
+
+def occurrences(mutant: Mutant) -> int:
+    """Return how often the text to be replaced occurs in its file."""
+    return (REPOSITORY / mutant.file).read_text().count(mutant.old)
+
+
+def failures_without_a_mutant(mutants: list[Mutant]) -> list[str]:
+    """Return the tests that fail as things are: they can catch nothing."""
+    tests = sorted({test for mutant in mutants for test in TESTS[mutant.file]})
+    with tempfile.TemporaryDirectory() as folder:
+        copy_to(Path(folder))
+        return failed_tests(run_tests(Path(folder), *tests)) if tests else []
+
+
+def fate(mutant: Mutant, failing: list[str]) -> str | None:
+    """Return the first test that fails with the mutant, or None if all pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy_to(Path(folder))
+        path = Path(folder) / mutant.file
+        path.write_text(path.read_text().replace(mutant.old, mutant.new))
+        left_out = [argument for test in failing for argument in ("--deselect", test)]
+        output = run_tests(Path(folder), "--exitfirst", *left_out, *TESTS[mutant.file])
+    return next(iter(failed_tests(output)), None)
+
+
+def copy_to(folder: Path) -> None:
+    """Copy packages and tests, and make sure that the copies are what is imported there."""
+    for name in COPIED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    code = f"for name in {PACKAGES!r}: print(__import__(name).__file__)"
+    for line in python(folder, "-c", code).stdout.split():
+        if not Path(line).resolve().is_relative_to(folder.resolve()):
+            raise RuntimeError(f"{line} is imported instead of the copy in {folder}")
+
+
+def run_tests(folder: Path, *arguments: str) -> str:
+    """Run pytest in the copy and return what it printed; raise if it could not run the tests."""
+    options = ("-q", "--tb=no", "--no-header", "-p", "no:cacheprovider")
+    result = python(folder, "-m", "pytest", *options, *arguments)
+    if result.returncode not in (0, 1):
+        raise RuntimeError(f"pytest did not run ({result.returncode}):\n{result.stdout}")
+    return result.stdout
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder, with that folder first on its path and no bytecode left behind."""
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+
+
+def failed_tests(output: str) -> list[str]:
+    """Return the tests that pytest's summary names as failed."""
+    return re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, flags=re.MULTILINE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

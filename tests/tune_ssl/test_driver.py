@@ -1,0 +1,869 @@
+"""The driver's side of a search, with fake workers: states, losses, limits, files, and kills
+at every place at which something is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from tests.tune_ssl.fakes import (
+    FINISHED,
+    RUNGS,
+    FakeClock,
+    Fault,
+    OutOfMemoryError,
+    Run,
+    outcome,
+    records_of,
+    small_config,
+)
+from tune_ssl.driver import HOPELESS_AFTER, WEIGHTS_KEPT, Limits
+from tune_ssl.journal import RunJournal
+from tune_ssl.run import trial_seed
+from tune_ssl.storage import RunStorage
+from tune_ssl.study import CHECKPOINT, REASON, RESULT, SECONDS, Verdict
+from tune_ssl.worker import ERROR, RUNG, SLICE, Lengths, SliceReport
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+OFTEN = Lengths(slice_seconds=2.0, checkpoint_seconds=4.0)
+
+
+def lines_of(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def checkpoints_in(run: Run) -> list[str]:
+    """Return every checkpoint's path below the run."""
+    found = run.directory.path.glob("trials/*/attempt-*")
+    return sorted(str(path.relative_to(run.directory.path)) for path in found)
+
+
+def weights_in(run: Run) -> set[str]:
+    found = run.directory.path.glob("trials/*/weights-*")
+    return {str(path.relative_to(run.directory.path)) for path in found}
+
+
+@pytest.fixture
+def new_run(tmp_path):
+    """Make runs on disk, one after another."""
+
+    def make(name="run", **options):
+        return Run(tmp_path / name, **options)
+
+    return make
+
+
+class TestFullSearch:
+    @pytest.mark.parametrize("slots", [1, 3])
+    def test_every_trial_ends_as_its_reports_say(self, new_run, slots):
+        run = new_run(config=small_config(trials=12))
+        faults = {3: Fault(where="nan", step=2), 5: Fault(where="run", step=2)}
+        run.finish(factory=run.factory(faults=faults), slots=slots)
+        trials = run.trials()
+        assert len(trials) == 12
+        assert (trials[3].state, trials[3].value) == (TrialState.PRUNED, None)
+        assert trials[5].state == TrialState.FAIL
+        for trial in trials:
+            if trial.number in (3, 5):
+                continue
+            last = trial.last_step
+            assert trial.value == trial.intermediate_values[last]
+            assert trial.state == (TrialState.COMPLETE if last == 27 else TrialState.PRUNED)
+        states = run.states()
+        assert states.count("COMPLETE") >= 3
+        assert states.count("PRUNED") >= 3
+
+    def test_the_first_trial_is_the_published_default_and_reaches_full_length(self, new_run):
+        run = new_run().finish()
+        assert "published default" in run.trials()[0].user_attrs
+        assert run.trials()[0].state == TrialState.COMPLETE
+
+    def test_the_driver_is_finished_when_as_many_as_asked_for_are(self, new_run):
+        run = new_run(config=small_config(trials=3))
+        assert not run.driver.finished()
+        run.finish()
+        assert run.driver.finished()
+        assert run.driver.next() is None
+        assert run.driver.counts().finished == 3
+
+    def test_a_finished_search_is_extended(self, new_run):
+        new_run(config=small_config(trials=3)).finish()
+        run = new_run(config=small_config(trials=5)).finish()
+        assert run.driver.counts().finished == 5
+        whole = new_run("whole", config=small_config(trials=5)).finish()
+        assert outcome(run.trials()) == outcome(whole.trials())
+
+    def test_every_trial_trains_with_a_seed_of_its_own(self, new_run):
+        run = new_run(config=small_config(seed=7)).finish()
+        seeds = [
+            yaml.safe_load(run.file(f"trials/{n:04d}/config.yaml").read_text())["seed"]
+            for n in range(6)
+        ]
+        assert seeds == [trial_seed(7, number) for number in range(6)]
+        assert len(set(seeds)) == 6
+        assert all(0 <= seed < 2**32 for seed in seeds)
+
+    def test_the_configuration_handed_out_is_the_one_written_down(self, new_run):
+        run = new_run()
+        task = run.driver.next()
+        written = yaml.safe_load(run.file("trials/0000/config.yaml").read_text())
+        assert written == task.record
+        assert written["parameters"]["learning_rate"] == run.trials()[0].params["learning_rate"]
+        assert written["max_steps"] == 27
+
+
+class TestStaleReports:
+    def stale(self, task, **changes) -> SliceReport:
+        settings = {
+            "number": task.number,
+            "attempt": task.attempt,
+            "step": 3,
+            "kind": RUNG,
+            "seconds": 1000.0,
+            "value": 0.99,
+            "details": {"accuracy": 0.99},
+        }
+        return SliceReport(**settings | changes)
+
+    @pytest.mark.parametrize("kind", [SLICE, RUNG, ERROR])
+    def test_a_report_of_an_attempt_that_is_over_changes_nothing(self, new_run, kind):
+        run = new_run()
+        workers = run.workers()
+        workers.fill()
+        old = workers.busy[0]
+        run.driver.lost(old.number, old.attempt, "node lost")
+        again = run.driver.next()
+        run.driver.started(again.number, again.attempt)
+        before = run.directory.journal_path.read_bytes()
+        files = sorted(path.name for path in run.file("trials/0000").iterdir())
+        assert run.driver.handle(self.stale(old, kind=kind)) is Verdict.STALE
+        assert run.directory.journal_path.read_bytes() == before
+        assert sorted(path.name for path in run.file("trials/0000").iterdir()) == files
+        assert run.driver.device_seconds() == 0.0
+
+    def test_nor_does_one_of_a_trial_that_has_ended_or_was_never_handed_out(self, new_run):
+        run = new_run(config=small_config(trials=1))
+        workers = run.workers()
+        workers.fill()
+        task = workers.busy[0]
+        workers.run()
+        before = run.directory.journal_path.read_bytes()
+        assert run.driver.handle(self.stale(task)) is Verdict.STALE
+        other = dataclasses.replace(task, number=5)
+        assert run.driver.handle(self.stale(other)) is Verdict.STALE
+        run.driver.lost(task.number, task.attempt, "late")
+        run.driver.lost(5, 1, "never")
+        assert run.directory.journal_path.read_bytes() == before
+
+    def test_losing_an_attempt_twice_loses_it_once(self, new_run):
+        run = new_run()
+        task = run.driver.next()
+        run.driver.started(task.number, task.attempt)
+        for _ in range(4):
+            run.driver.lost(task.number, task.attempt, "node lost")
+        assert run.states()[0] == "WAITING"
+        assert run.driver.next().attempt == 2
+
+
+class TestLostWorkers:
+    def test_a_lost_trial_is_continued_from_the_named_checkpoint_under_its_number(self, new_run):
+        expected = outcome(new_run("whole").finish().trials())
+        run = new_run()
+        factory = run.factory()
+        workers = run.workers(factory=factory)
+        lost = []
+        for _ in range(1000):
+            workers.fill()
+            if not workers.busy:
+                break
+            task = workers.busy[0]
+            reports = workers.turn()
+            if task.number in (0, 1, 4) and task.attempt == 1 and reports[0].step == 14:
+                run.driver.lost(task.number, task.attempt, "ActorDiedError")
+                workers.busy.clear()
+                assert run.states()[task.number] == "WAITING"
+                again = run.study.get_trial(task.number)
+                assert again.system_attrs[CHECKPOINT]["step"] == 9
+                lost.append(task.number)
+        assert lost[:2] == [0, 1]
+        assert outcome(run.trials()) == expected
+        # Steps 10 to 14 were trained twice for every trial lost, and nothing else.
+        steps = new_run("steps")
+        undisturbed = steps.factory()
+        steps.finish(factory=undisturbed)
+        assert len(factory.steps) == len(undisturbed.steps) + 5 * len(lost)
+
+    def test_a_worker_lost_before_its_first_checkpoint_begins_again(self, new_run):
+        expected = outcome(new_run("whole", config=small_config(trials=2)).finish().trials())
+        run = new_run(config=small_config(trials=2))
+        for attempt in (1, 2):
+            task = run.driver.next()
+            assert (task.number, task.attempt, task.checkpoint) == (0, attempt, None)
+            run.driver.started(0, attempt)
+            run.driver.lost(0, attempt, "node lost")
+        run.finish()
+        assert outcome(run.trials()) == expected
+
+    def test_three_losses_without_a_checkpoint_fail_the_trial_even_if_it_never_started(
+        self, new_run
+    ):
+        run = new_run()
+        for attempt in (1, 2, 3):
+            assert run.driver.next().number == 0
+            run.driver.lost(0, attempt, "the actor could not be placed")
+        assert run.states()[0] == "FAIL"
+        assert "could not be placed" in run.trials()[0].user_attrs[REASON]
+        assert run.driver.next().number == 1
+        assert 0 not in run.driver.running
+
+    def test_one_that_fails_so_leaves_no_checkpoints(self, new_run):
+        run = new_run()
+        workers = run.workers()
+        workers.fill()
+        workers.turn()
+        assert len(checkpoints_in(run)) == 1
+        for attempt in range(1, 5):
+            run.driver.lost(0, attempt, "node lost")
+            if attempt < 4:
+                run.driver.next()
+        assert run.states()[0] == "FAIL"
+        assert checkpoints_in(run) == []
+
+    def test_a_silent_trial_is_one_not_heard_of_for_long(self, new_run):
+        run = new_run(config=small_config(trials=4))
+        queued, started = run.driver.next(), run.driver.next()
+        run.driver.started(started.number, started.attempt)
+        run.clock.advance(299.0)
+        assert run.driver.silent(300.0) == []
+        run.clock.advance(2.0)
+        assert run.driver.silent(300.0) == [started.number]
+        report = SliceReport(number=1, attempt=1, step=1, kind=SLICE, seconds=100.0)
+        run.driver.handle(report)
+        run.clock.advance(999.0)
+        assert run.driver.silent(300.0) == [], "ten of its slices take 1,000 s"
+        run.clock.advance(2.0)
+        assert run.driver.silent(300.0) == [1]
+        assert queued.number not in run.driver.silent(0.0)
+
+
+class TestDeviceSeconds:
+    def test_they_are_the_seconds_of_all_slices(self, new_run):
+        run = new_run()
+        factory = run.factory(seconds_per_step=2.0)
+        run.finish(factory=factory)
+        assert run.driver.device_seconds() == pytest.approx(2.0 * len(factory.steps))
+        written = sum(trial.user_attrs[SECONDS] for trial in run.trials())
+        assert written == pytest.approx(run.driver.device_seconds())
+
+    def test_they_go_on_from_what_earlier_invocations_used(self, new_run):
+        run = new_run(config=small_config(trials=2)).finish()
+        before = run.driver.device_seconds()
+        again = new_run(config=small_config(trials=4))
+        assert again.driver.device_seconds() == pytest.approx(before)
+        again.finish()
+        assert again.driver.device_seconds() > before
+
+    def test_slices_since_the_last_checkpoint_are_counted_when_a_trial_is_lost(self, new_run):
+        run = new_run()
+        workers = run.workers()
+        workers.fill()
+        for _ in range(4):
+            workers.turn()
+        assert run.driver.running[0].step == 14
+        run.driver.lost(0, 1, "node lost")
+        assert run.trials()[0].user_attrs[SECONDS] == pytest.approx(14.0)
+
+    def test_and_when_the_driver_closes(self, new_run):
+        run = new_run()
+        workers = run.workers()
+        workers.fill()
+        for _ in range(4):
+            workers.turn()
+        run.driver.close("the driver ended")
+        assert run.trials()[0].user_attrs[SECONDS] == pytest.approx(14.0)
+
+
+class TestLimits:
+    def test_the_time_limit_drains_and_is_of_this_invocation(self, new_run):
+        run = new_run(limits=Limits(seconds=40.0))
+        workers = run.workers()
+        workers.run()
+        run.driver.close("the driver ended")
+        assert run.driver.limit_reached
+        assert run.driver.draining == "time limit reached"
+        assert 40.0 <= run.driver.elapsed() < 52.0
+        assert "RUNNING" not in run.states()
+        assert 0 < run.driver.counts().finished < 6
+
+        again = new_run(limits=Limits(seconds=10_000.0), clock=run.clock)
+        assert again.driver.elapsed() == 0.0
+        again.finish()
+        assert not again.driver.limit_reached
+        assert again.driver.counts().finished == 6
+
+    def test_device_hours_are_of_all_invocations(self, new_run):
+        limits = Limits(device_seconds=40.0)
+        run = new_run(limits=limits).finish()
+        assert run.driver.limit_reached
+        assert run.driver.draining == "device-hours used up"
+        assert 40.0 <= run.driver.device_seconds() < 52.0
+        before = outcome(run.trials())
+        again = new_run(limits=limits).finish()
+        assert again.driver.limit_reached
+        assert outcome(again.trials()) == before
+        assert new_run().finish().driver.counts().finished == 6
+
+    def test_without_limits_nothing_drains(self, new_run):
+        run = new_run().finish()
+        assert run.driver.draining is None
+        assert not run.driver.limit_reached
+        assert run.driver.drain_seconds() == 0.0
+
+    def test_a_limit_does_not_hide_an_earlier_reason_to_drain(self, new_run):
+        run = new_run(limits=Limits(seconds=1.0))
+        run.driver.drain("SIGTERM")
+        run.clock.advance(5.0)
+        run.driver.check_limits()
+        assert run.driver.draining == "SIGTERM"
+        assert run.driver.drain_seconds() == 5.0
+
+
+class TestDrain:
+    @pytest.mark.parametrize("turns", range(1, 9))
+    def test_running_trials_wait_at_their_exact_step_and_end_as_if_undisturbed(
+        self, new_run, turns
+    ):
+        expected = outcome(new_run("whole").finish().trials())
+        run = new_run()
+        workers = run.workers()
+        for _ in range(turns):
+            workers.fill()
+            workers.turn()
+        run.driver.drain("SIGINT")
+        running = {number: trial.step for number, trial in run.driver.running.items()}
+        workers.turn()
+        assert workers.busy == {}
+        assert run.driver.next() is None
+        assert run.driver.finished()
+        run.driver.close("the driver ended")
+        assert "RUNNING" not in run.states()
+        for number in running:
+            trial = run.trials()[number]
+            if trial.state == TrialState.WAITING:
+                assert trial.system_attrs[CHECKPOINT]["step"] >= running[number]
+
+        again = new_run()
+        factory = again.factory()
+        again.finish(factory=factory)
+        assert outcome(again.trials()) == expected
+
+    def test_a_drained_search_repeats_no_step(self, new_run):
+        whole = new_run("whole")
+        needed = whole.factory()
+        whole.finish(factory=needed)
+        steps = 0
+        for _ in range(20):
+            run = new_run()
+            factory = run.factory()
+            workers = run.workers(factory=factory)
+            for _ in range(3):
+                workers.fill()
+                workers.turn()
+            run.driver.drain("SIGTERM")
+            workers.turn()
+            run.driver.close("the driver ended")
+            steps += len(factory.steps)
+        assert run.driver.counts().finished == 6
+        assert steps == len(needed.steps)
+
+    def test_one_that_cannot_be_stored_waits_with_the_checkpoint_before(self, new_run):
+        run = new_run()
+        workers = run.workers()
+        for _ in range(4):
+            workers.fill()
+            workers.turn()
+        run.driver.drain("SIGTERM")
+        run.driver.store_and_interrupt(0, 1, None)
+        trial = run.trials()[0]
+        assert trial.state == TrialState.WAITING
+        assert trial.system_attrs[CHECKPOINT]["step"] == 9
+
+    def test_the_first_reason_stays(self, new_run):
+        run = new_run()
+        run.driver.drain("SIGINT")
+        run.clock.advance(3.0)
+        run.driver.drain("SIGTERM")
+        assert run.driver.draining == "SIGINT"
+        assert run.driver.drain_seconds() == 3.0
+
+
+class TestFailures:
+    def test_three_identical_ones_and_no_success_end_the_search(self, new_run):
+        run = new_run(config=small_config(trials=20))
+        fault = Fault(where="factory", error=ValueError("class 'cat' is empty"))
+        run.finish(factory=run.factory(faults={None: fault}))
+        assert run.driver.hopeless == "ValueError: class 'cat' is empty"
+        assert "class 'cat' is empty" in run.driver.draining
+        assert run.states() == ["FAIL"] * 3 + ["WAITING"] * 0
+        assert HOPELESS_AFTER == 3
+
+    def test_different_ones_do_not(self, new_run):
+        run = new_run(config=small_config(trials=6))
+        faults = {n: Fault(where="run", error=ValueError(f"number {n}")) for n in range(6)}
+        run.finish(factory=run.factory(faults=faults))
+        assert run.driver.hopeless is None
+        assert run.states() == ["FAIL"] * 6
+
+    def test_nor_do_identical_ones_after_a_success(self, new_run):
+        run = new_run(config=small_config(trials=6))
+        faults = {n: Fault(where="run", error=ValueError("broken")) for n in range(1, 6)}
+        run.finish(factory=run.factory(faults=faults))
+        assert run.driver.hopeless is None
+        assert run.states() == ["COMPLETE"] + ["FAIL"] * 5
+
+    def test_two_are_not_enough(self, new_run):
+        run = new_run(config=small_config(trials=4))
+        faults = {n: Fault(where="run", error=ValueError("broken")) for n in range(2)}
+        run.finish(factory=run.factory(faults=faults))
+        assert run.driver.hopeless is None
+        assert run.states()[:2] == ["FAIL", "FAIL"]
+        assert run.states().count("FAIL") == 2
+
+    def test_the_traceback_is_kept_beside_the_trial_and_its_last_line_in_the_study(self, new_run):
+        run = new_run(config=small_config(trials=2))
+        fault = Fault(where="run", step=4, error=KeyError("no such layer"))
+        run.finish(factory=run.factory(faults={1: fault}))
+        text = run.file("trials/0001/error.txt").read_text()
+        assert text.startswith("Traceback")
+        assert "KeyError: 'no such layer'" in text
+        assert run.trials()[1].user_attrs[REASON] == "KeyError: 'no such layer'"
+        assert not run.file("trials/0000/error.txt").exists()
+        assert checkpoints_in(run) == []
+
+    def test_the_reason_of_a_long_message_names_the_exception(self, new_run):
+        run = new_run(config=small_config(trials=1))
+        message = (
+            "CUDA error: device-side assert triggered\n"
+            "CUDA kernel errors might be asynchronously reported at some other API call.\n"
+            "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."
+        )
+        fault = Fault(where="run", step=4, error=RuntimeError(message))
+        run.finish(factory=run.factory(faults={0: fault}))
+        reason = run.trials()[0].user_attrs[REASON]
+        assert reason.startswith("RuntimeError: CUDA error: device-side assert triggered")
+
+    @pytest.mark.parametrize("text", [None, ""])
+    def test_an_error_without_words_fails_the_trial_all_the_same(self, new_run, text):
+        run = new_run(config=small_config(trials=1))
+        task = run.driver.next()
+        run.driver.started(task.number, task.attempt)
+        report = SliceReport(number=0, attempt=1, step=0, kind=ERROR, seconds=0.0, error=text)
+        assert run.driver.handle(report) is Verdict.STOP
+        assert run.states() == ["FAIL"]
+
+    def test_a_loss_that_is_not_finite_never_fails_a_trial(self, new_run):
+        run = new_run()
+        run.finish(factory=run.factory(faults={None: Fault(where="nan", step=2)}))
+        assert run.states() == ["PRUNED"] * 6
+        assert {trial.value for trial in run.trials()} == {None}
+        assert run.driver.hopeless is None
+        assert "not finite" in run.trials()[0].user_attrs[REASON]
+
+
+class TestOutOfMemory:
+    fault = Fault(where="run", step=5, error=OutOfMemoryError("CUDA out of memory"))
+
+    def test_on_a_device_of_its_own_the_parameters_do_not_work(self, new_run):
+        run = new_run(config=small_config(trials=2))
+        run.finish(factory=run.factory(faults={1: self.fault}))
+        trial = run.trials()[1]
+        assert (trial.state, trial.value) == (TrialState.PRUNED, None)
+        assert "memory" in trial.user_attrs[REASON]
+        assert checkpoints_in(run) == []
+
+    def test_on_a_shared_device_it_may_be_another_s_doing_so_the_trial_waits(self, new_run):
+        run = new_run(config=small_config(trials=2), shared_device=True)
+        workers = run.workers(factory=run.factory(faults={0: self.fault}))
+        workers.fill()
+        workers.turn()
+        workers.turn()
+        trial = run.trials()[0]
+        assert trial.state == TrialState.WAITING
+        assert workers.busy == {}
+        assert trial.system_attrs[CHECKPOINT]["step"] == 3
+        assert len(checkpoints_in(run)) == 1, "it is continued from there"
+        run.finish()
+        assert run.states()[0] == "COMPLETE"
+
+    def test_on_a_shared_device_it_does_not_wait_for_ever(self, new_run):
+        run = new_run(config=small_config(trials=1), shared_device=True)
+        workers = run.workers(factory=run.factory(faults={0: self.fault}))
+        for _ in range(30):
+            workers.fill()
+            workers.turn()
+        assert run.states() == ["FAIL"], f"{run.trials()[0].system_attrs} after 15 attempts"
+        assert "memory" in run.trials()[0].user_attrs[REASON]
+
+
+class TestFiles:
+    def test_checkpoints_are_gone_after_the_end_whatever_the_end_was(self, new_run):
+        run = new_run(config=small_config(trials=8))
+        faults = {0: Fault(where="nan", step=12), 1: Fault(where="run", step=12)}
+        run.finish(factory=run.factory(faults=faults), slots=2, lengths=OFTEN)
+        assert checkpoints_in(run) == []
+        assert run.states()[:2] == ["PRUNED", "FAIL"]
+        assert {"COMPLETE", "PRUNED"} <= set(run.states()[2:])
+
+    def test_also_those_of_every_attempt(self, new_run):
+        run = new_run(config=small_config(trials=1))
+        for attempt in (1, 2):
+            workers = run.workers()
+            workers.fill()
+            workers.turn()
+            run.driver.lost(0, attempt, "node lost")
+        assert len(checkpoints_in(run)) == 2
+        run.finish()
+        assert run.states() == ["COMPLETE"]
+        assert checkpoints_in(run) == []
+
+    def test_weights_are_kept_for_the_ten_best_only(self, new_run):
+        run = new_run(config=small_config(trials=16, scheduler="none")).finish()
+        ranked = sorted(run.trials(), key=lambda trial: (-trial.value, trial.number))
+        best = {trial.system_attrs[RESULT]["weights"] for trial in ranked[:WEIGHTS_KEPT]}
+        assert len(best) == WEIGHTS_KEPT == 10
+        assert weights_in(run) == best
+
+    def test_also_when_the_search_was_resumed_on_the_way(self, new_run):
+        for trials in (5, 12, 16):
+            run = new_run(config=small_config(trials=trials, scheduler="none")).finish()
+        ranked = sorted(run.trials(), key=lambda trial: (-trial.value, trial.number))
+        best = {trial.system_attrs[RESULT]["weights"] for trial in ranked[:WEIGHTS_KEPT]}
+        assert weights_in(run) == best
+
+    def test_an_attempt_s_weights_go_when_it_was_lost_before_the_driver_heard_of_them(
+        self, new_run
+    ):
+        run = new_run(config=small_config(trials=1))
+        workers = run.workers()
+        workers.fill()
+        while workers.runners[0]._work.step < RUNGS[-1]:
+            report = workers.runners[0].slice()
+            if report.step < RUNGS[-1]:
+                run.driver.handle(report)
+        run.driver.lost(0, 1, "node lost")
+        run.finish()
+        assert weights_in(run) == {run.trials()[0].system_attrs[RESULT]["weights"]}
+
+    def test_metrics_are_a_line_for_every_value(self, new_run):
+        run = new_run().finish()
+        for trial in run.trials():
+            lines = lines_of(run.file(f"trials/{trial.number:04d}/metrics.jsonl"))
+            assert {line["step"]: line["value"] for line in lines} == trial.intermediate_values
+            assert all(line["attempt"] == 1 for line in lines)
+            assert all("terms" in line and "correct" not in line for line in lines)
+
+    def test_metrics_of_a_continued_trial_say_which_attempt_they_are_of(self, new_run):
+        run = new_run(config=small_config(trials=1))
+        workers = run.workers()
+        workers.fill()
+        workers.turn()
+        run.driver.lost(0, 1, "node lost")
+        run.finish()
+        lines = lines_of(run.file("trials/0000/metrics.jsonl"))
+        assert [(line["step"], line["attempt"]) for line in lines] == [
+            (3, 1),
+            (3, 2),
+            (9, 2),
+            (27, 2),
+        ]
+
+    def test_events_tell_the_story_in_order(self, new_run):
+        run = new_run(config=small_config(trials=2))
+        task = run.driver.next()
+        run.driver.started(task.number, task.attempt)
+        run.driver.lost(task.number, task.attempt, "ActorDiedError")
+        run.finish()
+        events = lines_of(run.file("events.jsonl"))
+        story = [(event["event"], event["trial"], event["attempt"]) for event in events]
+        assert story == [
+            ("started", 0, 1),
+            ("waiting", 0, 1),
+            ("started", 0, 2),
+            ("ended", 0, 2),
+            ("started", 1, 1),
+            ("ended", 1, 1),
+        ]
+        assert events[1]["reason"] == "ActorDiedError"
+        assert events[3]["state"] == "COMPLETE"
+        assert events[3]["value"] == run.trials()[0].value
+        assert all(isinstance(event["time"], float) for event in events)
+
+    def test_a_drain_is_an_event(self, new_run):
+        run = new_run()
+        run.driver.drain("SIGTERM")
+        assert [(e["event"], e["reason"]) for e in lines_of(run.file("events.jsonl"))] == [
+            ("draining", "SIGTERM")
+        ]
+
+
+class TestClose:
+    @pytest.mark.parametrize("turns", [0, 1, 3, 6])
+    def test_nothing_is_left_running(self, new_run, turns):
+        run = new_run(config=small_config(trials=8))
+        workers = run.workers(slots=3)
+        workers.fill()
+        for _ in range(turns):
+            workers.turn()
+            workers.fill()
+        run.driver.next()  # handed out, never started
+        run.driver.close("the driver ended")
+        assert "RUNNING" not in run.states()
+        assert run.driver.running == {}
+        again = new_run(config=small_config(trials=8)).finish(slots=3)
+        assert again.driver.counts().finished == 8
+
+    def test_also_what_this_driver_never_knew_of(self, new_run):
+        run = new_run()
+        run.study.next()
+        run.driver.close("the driver ended")
+        assert run.states()[0] == "WAITING"
+
+    def test_a_trial_that_never_started_may_be_closed_any_number_of_times(self, new_run):
+        for _ in range(5):
+            run = new_run()
+            run.driver.next()
+            run.driver.close("the driver ended")
+        assert run.states()[0] == "WAITING"
+
+
+class Killed(BaseException):
+    """The process ends here: nothing after it is run."""
+
+
+def kill_at(monkeypatch, target, method: str, count: int, when: str):
+    """Kill the process before or after the count-th call (from 0) of a method."""
+    original, calls = getattr(target, method), [0]
+
+    def counted(*arguments, **options):
+        calls[0] += 1
+        if when == "before" and calls[0] > count:
+            raise Killed
+        result = original(*arguments, **options)
+        if when == "after" and calls[0] > count:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(target, method, counted)
+    return calls
+
+
+SET_PARAMETER, SET_STATE = 5, 6
+"""Optuna's operation codes of a parameter's suggestion and of a change of a trial's state."""
+
+WHENS = ("before", "after")
+
+
+class KilledOnce:
+    """A search that was killed once and continued: what it found and what it left behind."""
+
+    def __init__(self, run: Run) -> None:
+        self.found = outcome(run.trials())
+        assert_each_ended_once(run)
+        kept = {
+            trial.system_attrs[RESULT]["weights"]
+            for trial in run.trials()
+            if trial.state == TrialState.COMPLETE
+        }
+        self.left = checkpoints_in(run) + sorted(weights_in(run) - kept)
+
+
+class SmallSearch:
+    """A search with every kind of end but failure, one trial at a time."""
+
+    config = small_config(alg=("supervised",), trials=3, seed=1)
+
+    def __init__(self, folder) -> None:
+        self.folder = folder
+        whole = self.run("whole")
+        assert whole.states() == ["COMPLETE", "PRUNED", "PRUNED"]
+        assert whole.trials()[1].value is not None
+        assert whole.trials()[2].value is None
+        self.expected = outcome(whole.trials())
+        self.codes = [record["op_code"] for record in records_of(whole.directory.journal_path)]
+
+    def run(self, name: str) -> Run:
+        """Begin the search or continue it, to its end."""
+        run = Run(self.folder / name, self.config, clock=FakeClock())
+        faults = {2: Fault(where="nan", step=2)}
+        run.workers(factory=run.factory(faults=faults), lengths=OFTEN).run()
+        run.driver.close("the driver ended")
+        return run
+
+    def killed(self, target, method: str, count: int, when: str) -> KilledOnce | Exception:
+        """Kill the search at the count-th call of a method, then continue it to its end."""
+        name = f"killed-{when}-{method}-{count}"
+        with pytest.MonkeyPatch.context() as patched:
+            kill_at(patched, target, method, count, when)
+            with pytest.raises(Killed):
+                self.run(name)
+        try:
+            return KilledOnce(self.run(name))
+        except Exception as error:
+            return error
+
+    def calls(self, target, method: str) -> int:
+        """Return how often the undisturbed search calls a method."""
+        folder = f"counted-{method}-{len(list(self.folder.iterdir()))}"
+        with pytest.MonkeyPatch.context() as patched:
+            calls = kill_at(patched, target, method, 10**9, "before")
+            self.run(folder)
+        return calls[0]
+
+    def part_of(self, record: int) -> str:
+        """Return to which part of the search the record of a number belongs."""
+        if record < self.codes.index(SET_STATE):
+            return "set up"
+        pair = self.codes[record - 1 : record + 1]
+        return "suggesting" if pair == [SET_PARAMETER, SET_PARAMETER] else "all else"
+
+
+@pytest.fixture(scope="module")
+def small_search(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _descriptor: None)
+        yield SmallSearch(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def killed_at_every_record(small_search):
+    """Return by (when, record) what became of the search killed before or after that record."""
+    return {
+        (when, record): small_search.killed(RunJournal, "append_logs", record, when)
+        for when in WHENS
+        for record in range(len(small_search.codes) - (when == "after"))
+    }
+
+
+class TestKilledAnywhere:
+    """A small search, killed at every record of its journal, goes on to the same results."""
+
+    def differing(self, search, killed, part):
+        """Return what differs from the undisturbed search, by when and where it was killed.
+
+        A kill before one record and one after the record before it leave the same journal.
+        """
+        places = {
+            place: ended
+            for place, ended in killed.items()
+            if search.part_of(place[1] + (place[0] == "after")) == part
+        }
+        assert len(places) >= 6
+        return {
+            place: ended if isinstance(ended, Exception) else ended.found
+            for place, ended in places.items()
+            if isinstance(ended, Exception) or ended.found != search.expected
+        }
+
+    def test_while_the_study_is_set_up(self, small_search, killed_at_every_record):
+        assert self.differing(small_search, killed_at_every_record, "set up") == {}
+
+    def test_while_several_defaults_are_queued(self, tmp_path):
+        config = small_config(alg=("pi_model", "mean_teacher", "ict"), trials=8)
+        whole = Run(tmp_path / "whole", config)
+        expected = [trial.user_attrs for trial in whole.trials()]
+        assert len(expected) == 3
+        records = len(records_of(whole.directory.journal_path))
+        differing = {}
+        for record in range(records - 3, records):
+            path = tmp_path / f"killed-{record}"
+            with pytest.MonkeyPatch.context() as patched:
+                kill_at(patched, RunJournal, "append_logs", record, "before")
+                with pytest.raises(Killed):
+                    Run(path, config)
+            found = [trial.user_attrs for trial in Run(path, config).trials()]
+            if found != expected:
+                differing[record] = len(found)
+        assert differing == {}
+
+    def test_between_two_parameters_of_a_suggestion(self, small_search, killed_at_every_record):
+        assert self.differing(small_search, killed_at_every_record, "suggesting") == {}
+
+    def test_everywhere_else(self, small_search, killed_at_every_record):
+        assert self.differing(small_search, killed_at_every_record, "all else") == {}
+
+    def test_no_files_are_left_that_nobody_will_read(self, killed_at_every_record):
+        left = {
+            place: ended.left
+            for place, ended in killed_at_every_record.items()
+            if isinstance(ended, KilledOnce) and ended.left
+        }
+        assert left == {}
+
+    @pytest.mark.parametrize("when", WHENS)
+    @pytest.mark.parametrize("method", ["write", "delete"])
+    def test_at_every_access_to_the_storage(self, small_search, method, when):
+        calls = small_search.calls(RunStorage, method)
+        assert calls >= 4
+        for count in range(calls):
+            killed = small_search.killed(RunStorage, method, count, when)
+            assert killed.found == small_search.expected, count
+
+    def test_nothing_is_read_back_unless_a_trial_is_continued(self, small_search):
+        assert small_search.calls(RunStorage, "read") == 0
+
+    def test_again_and_again(self, small_search):
+        """Killed after every few records, until a stretch without a kill reaches the end."""
+        kills = 0
+        while True:
+            with pytest.MonkeyPatch.context() as patched:
+                kill_at(patched, RunJournal, "append_logs", 9 + kills % 5, "after")
+                try:
+                    run = small_search.run("again")
+                    break
+                except Killed:
+                    kills += 1
+            assert kills < 40
+        assert kills >= 4
+        assert_each_ended_once(run)
+        assert "FAIL" not in run.states()
+
+    def test_with_several_slots_as_many_trials_end_as_were_asked_for(self, tmp_path, monkeypatch):
+        config = small_config(trials=5)
+
+        def search(path):
+            run = Run(path, config)
+            run.workers(slots=3, lengths=OFTEN).run()
+            run.driver.close("the driver ended")
+            return run
+
+        total = len(records_of(search(tmp_path / "whole").directory.journal_path))
+        for place in range(8, total, 9):
+            path = tmp_path / f"killed-{place}"
+            with monkeypatch.context() as patched:
+                kill_at(patched, RunJournal, "append_logs", place, "before")
+                with pytest.raises(Killed):
+                    search(path)
+            run = search(path)
+            assert run.driver.counts().finished == len(run.trials()) == 5
+            assert_each_ended_once(run)
+
+
+def assert_each_ended_once(run: Run) -> None:
+    """Check in the journal that every trial ended once and was not changed afterwards."""
+    assert [trial.number for trial in run.trials()] == list(range(run.config.trials))
+    assert all(trial.state in FINISHED for trial in run.trials())
+    ended = set()
+    codes = {state.value for state in FINISHED}
+    for record in records_of(run.directory.journal_path):
+        if "trial_id" not in record:
+            continue
+        assert record["trial_id"] not in ended
+        if record["op_code"] == SET_STATE and record["state"] in codes:
+            ended.add(record["trial_id"])
+    assert ended == set(range(run.config.trials))

@@ -1,0 +1,240 @@
+"""A suggestion is a function of seed, trial number and history, however often a search is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssl_core.names import ALGORITHM_NAMES
+from tests.tune_ssl.fakes import begin, make_study, quality, records_of, small_space, study_on
+from tune_ssl.study import Verdict
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+SPACES = {
+    "single": small_space(),
+    "joint": small_space(ALGORITHM_NAMES),
+    "divergences": small_space(("ict", "vat"), ("mse", "kl", "js")),
+}
+SAMPLERS = ("tpe", "random")
+TRIALS = 13  # the first ten of tpe are start-up points
+
+CREATE, SET_PARAMETER = 4, 5
+"""Optuna's operation codes of a new trial and of one of its parameters."""
+
+every_space = pytest.mark.parametrize("space", SPACES)
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+def options(space: str, sampler: str, **changes):
+    return {"space": SPACES[space], "sampler": sampler, "trials": TRIALS, "seed": 3} | changes
+
+
+def values_of(suggestion) -> tuple[float, float, float]:
+    """Return values at the three rungs that depend on the suggestion alone."""
+    best = quality(suggestion.parameters)
+    return (0.3 * best, 0.6 * best, best)
+
+
+def finish(study, assignment) -> None:
+    """Run one trial to its end, wherever it stands."""
+    number, attempt = assignment.number, assignment.attempt
+    first, second, last = values_of(assignment.suggestion)
+    for step, value in ((3, first), (9, second)):
+        if study.report(number, attempt, step, value) is Verdict.STOP:
+            return
+    study.complete(number, attempt, last, {})
+
+
+def run_to_the_end(study) -> list[dict]:
+    """Run a search one trial at a time; return every trial's parameters."""
+    study.recover("killed")
+    while (assignment := study.next()) is not None:
+        study.start(assignment.number, assignment.attempt)
+        finish(study, assignment)
+    return [trial.params for trial in study.get_trials()]
+
+
+def uninterrupted(path: Path, **settings) -> list[dict]:
+    return run_to_the_end(study_on(path, **settings))
+
+
+@every_space
+@every_sampler
+def test_a_search_reopened_before_every_trial_suggests_what_the_uninterrupted_one_does(
+    tmp_path, space, sampler
+):
+    settings = options(space, sampler)
+    expected = uninterrupted(tmp_path / "whole", **settings)
+    for _ in range(TRIALS):
+        study = study_on(tmp_path / "parts", **settings)
+        finish(study, begin(study))
+    found = [trial.params for trial in study_on(tmp_path / "parts", **settings).get_trials()]
+    assert found == expected
+    assert len(expected) == TRIALS
+
+
+@every_space
+@every_sampler
+def test_nor_does_it_matter_where_in_a_trial_it_is_reopened(tmp_path, space, sampler):
+    settings = options(space, sampler)
+    expected = uninterrupted(tmp_path / "whole", **settings)
+    path = tmp_path / "parts"
+    for number in range(TRIALS):
+        study = study_on(path, **settings)
+        assignment = begin(study)
+        assert assignment.number == number
+        if number % 2:
+            study.report(number, 1, 3, values_of(assignment.suggestion)[0])
+        study = study_on(path, **settings)
+        study.recover("killed")
+        if study.get_trial(number).state.is_finished():
+            continue
+        finish(study, begin(study))
+    assert [trial.params for trial in study_on(path, **settings).get_trials()] == expected
+
+
+def stopped_at_every_record(tmp_path: Path, number: int, settings, *, suggesting: bool):
+    """Yield (records there, parameters of what follows, those of the uninterrupted search).
+
+    The journal is cut after every record of one trial, and the search is continued for one more;
+    ``suggesting`` chooses the cuts between two parameters of a suggestion, or all others.
+    """
+    path = tmp_path / "whole"
+    expected = uninterrupted(path, **settings)
+    records, lines = records_of(path), path.read_bytes().splitlines(keepends=True)
+    begins, ends = [place for place, record in enumerate(records) if record["op_code"] == CREATE][
+        number : number + 2
+    ]
+    for place in range(begins, ends):
+        between = (
+            place + 1 < len(records)
+            and records[place + 1]["op_code"] == SET_PARAMETER
+            and records[place]["op_code"] == SET_PARAMETER
+        )
+        if between is not suggesting:
+            continue
+        cut = tmp_path / f"cut-{place}"
+        cut.write_bytes(b"".join(lines[: place + 1]))
+        study = study_on(cut, **settings | {"trials": number + 2})
+        yield place, run_to_the_end(study), expected[: number + 2]
+
+
+@every_space
+@every_sampler
+@pytest.mark.parametrize("number", [2, 11])
+def test_a_search_killed_after_any_record_of_a_trial_goes_on_alike(
+    tmp_path, space, sampler, number
+):
+    found = list(
+        stopped_at_every_record(tmp_path, number, options(space, sampler), suggesting=False)
+    )
+    assert len(found) >= 4
+    assert [place for place, params, expected in found if params != expected] == []
+
+
+@every_space
+@every_sampler
+@pytest.mark.parametrize("number", [2, 11])
+def test_a_search_killed_between_two_parameters_of_a_suggestion_goes_on_alike(
+    tmp_path, space, sampler, number
+):
+    found = list(
+        stopped_at_every_record(tmp_path, number, options(space, sampler), suggesting=True)
+    )
+    assert len(found) >= 2
+    assert [place for place, params, expected in found if params != expected] == []
+
+
+@every_space
+@every_sampler
+def test_two_seeds_differ_in_every_trial(space, sampler):
+    one, other = (run_to_the_end(make_study(**options(space, sampler, seed=s))) for s in (0, 1))
+    rates = [[trial["learning_rate"] for trial in trials] for trials in (one, other)]
+    assert len(set(rates[0])) == len(set(rates[1])) == TRIALS
+    assert set(rates[0]).isdisjoint(rates[1])
+
+
+@every_space
+@every_sampler
+def test_the_same_seed_gives_the_same_search(space, sampler):
+    one, other = (run_to_the_end(make_study(**options(space, sampler))) for _ in range(2))
+    assert one == other
+
+
+@every_sampler
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_start_up_points_are_not_redrawn_after_a_restart(tmp_path, sampler, stop):
+    """Optuna's own sampler, made again with the same seed, draws its first points once more."""
+    settings = options("single", sampler)
+    path = tmp_path / "journal"
+    study = study_on(path, **settings)
+    for _ in range(stop):
+        finish(study, begin(study))
+    run_to_the_end(study_on(path, **settings))
+    rates = [trial.params["learning_rate"] for trial in study_on(path, **settings).get_trials()]
+    assert len(set(rates)) == TRIALS
+
+
+@every_sampler
+def test_with_several_at_a_time_a_replay_in_the_same_order_suggests_the_same(tmp_path, sampler):
+    """Three trials at a time; the one that began second always ends first."""
+
+    def search(path, reopen):
+        settings = options("joint", sampler)
+        study, running = study_on(path, **settings), []
+        while True:
+            if reopen:
+                study = study_on(path, **settings)
+            while len(running) < 3 and (assignment := study.next()) is not None:
+                study.start(assignment.number, assignment.attempt)
+                running.append(assignment)
+            if not running:
+                return [trial.params for trial in study.get_trials()]
+            finish(study, running.pop(min(1, len(running) - 1)))
+
+    assert search(tmp_path / "one", False) == search(tmp_path / "other", True)
+
+
+SEARCH = """
+import json, sys
+from tests.tune_ssl.test_sampler import make_study, options, run_to_the_end
+print(json.dumps(run_to_the_end(make_study(**options(*sys.argv[1:])))))
+"""
+
+
+@every_sampler
+def test_another_process_suggests_the_same_whatever_its_string_hashes(sampler):
+    expected = run_to_the_end(make_study(**options("joint", sampler)))
+    root = Path(__file__).parents[2]
+    for hash_seed in ("1", "2"):
+        ended = subprocess.run(
+            [sys.executable, "-c", SEARCH, "joint", sampler],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)},
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(ended.stdout) == expected
+
+
+@every_sampler
+def test_joint_suggestions_come_from_every_method_and_lie_in_its_space(sampler):
+    study = make_study(**options("joint", sampler, trials=60))
+    chosen = set()
+    while (assignment := study.next()) is not None:
+        suggestion = assignment.suggestion
+        chosen.add(suggestion.algorithm)
+        assert 3e-5 <= suggestion.parameters["learning_rate"] <= 3e-2
+        assert ("mixup_alpha" in suggestion.parameters) == (
+            suggestion.algorithm in ("ict", "mixmatch")
+        )
+        study.start(assignment.number, 1)
+        finish(study, assignment)
+    assert chosen == set(ALGORITHM_NAMES)

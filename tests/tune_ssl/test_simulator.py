@@ -1,0 +1,230 @@
+"""Whole searches on a virtual clock: the real study and sampler, a curve instead of a network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tune_ssl.fakes import (
+    FINISHED,
+    RUNGS,
+    begin,
+    make_study,
+    quality,
+    records_of,
+    small_space,
+    study_on,
+)
+from tune_ssl.asha import decide
+from tune_ssl.simulator import simulate
+from tune_ssl.study import Verdict
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+BEST = 0.95 * (1.0 - np.exp(-3.0))
+"""The most the toy curve reaches at full length."""
+
+
+def curve(suggestion, step: int) -> float:
+    """Return a smooth learning curve with one optimum in learning rate and horizon."""
+    return quality(suggestion.parameters) * (1.0 - float(np.exp(-3.0 * step / RUNGS[-1])))
+
+
+def search(trials=30, slots=4, seconds_per_step=1.0, **settings):
+    """Return a simulated study and its events."""
+    study = make_study(trials=trials, **settings)
+    return study, simulate(study, curve, slots=slots, seconds_per_step=seconds_per_step)
+
+
+def steps_of(events) -> int:
+    """Return how many steps were trained in all, from the last report of every trial."""
+    return sum({event.number: event.step for event in events}.values())
+
+
+@pytest.mark.parametrize("slots", [1, 3, 50])
+@pytest.mark.parametrize("factor", [3, None])
+def test_every_trial_ends_and_as_many_as_were_asked_for(slots, factor):
+    study, events = search(slots=slots, reduction_factor=factor)
+    assert study.counts().finished == len(study.get_trials()) == 30
+    assert all(trial.state in FINISHED for trial in study.get_trials())
+    ends = [event.number for event in events if event.verdict is Verdict.STOP]
+    assert sorted(ends) == list(range(30))
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_same_seed_gives_the_same_events(slots, sampler):
+    one, other = (search(slots=slots, sampler=sampler, seed=5)[1] for _ in range(2))
+    assert one == other
+    assert search(slots=slots, sampler=sampler, seed=6)[1] != one
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_there_are_never_more_trials_at_a_time_than_slots_nor_fewer_while_some_are_left(slots):
+    _, events = search(slots=slots)
+    running, most, starts = set(), 0, 0
+    for event in events:
+        if event.verdict is None:
+            running.add(event.number)
+            starts += 1
+        elif event.verdict is Verdict.STOP:
+            running.remove(event.number)
+        most = max(most, len(running))
+        if event.verdict is Verdict.CONTINUE and starts < 30:
+            assert len(running) == slots
+    assert most == slots
+    assert running == set()
+
+
+@pytest.mark.parametrize("seconds_per_step", [1.0, 0.25])
+def test_the_clock_is_that_of_the_steps_trained(seconds_per_step):
+    study, events = search(slots=1, seconds_per_step=seconds_per_step)
+    times = [event.seconds for event in events]
+    assert times == sorted(times)
+    assert times[-1] == pytest.approx(steps_of(events) * seconds_per_step)
+    began = {event.number: event.seconds for event in events if event.verdict is None}
+    for event in events:
+        if event.verdict is not None:
+            assert event.seconds - began[event.number] == pytest.approx(
+                event.step * seconds_per_step
+            )
+    assert study.counts().complete > 0
+
+
+def test_values_are_those_of_the_curve_and_of_the_study():
+    study, events = search()
+    reported = {}
+    for event in events:
+        if event.verdict is not None:
+            reported.setdefault(event.number, {})[event.step] = event.value
+    assert reported == {
+        trial.number: dict(trial.intermediate_values) for trial in study.get_trials()
+    }
+    assert list(reported[0]) == sorted(reported[0])
+    assert all(set(steps) <= set(RUNGS) for steps in reported.values())
+
+
+def test_halving_spends_less_than_full_training_and_without_it_all_is_spent():
+    _, halved = search(trials=60)
+    _, full = search(trials=60, reduction_factor=None)
+    assert steps_of(full) == 60 * RUNGS[-1]
+    assert steps_of(halved) < 0.6 * steps_of(full)
+
+
+def test_halving_keeps_about_the_best_third_at_the_first_rung():
+    study, _ = search(trials=200, sampler="random", reduction_factor=3)
+    went_on = [
+        trial.user_attrs["rung 3"]["kept"]
+        for trial in study.get_trials()
+        if "rung 3" in trial.user_attrs
+    ]
+    assert len(went_on) == 200
+    assert 0.25 < np.mean(went_on) < 0.45
+
+
+@pytest.mark.parametrize("slots", [1, 5])
+def test_a_replay_of_the_journal_reproduces_every_decision_from_its_attributes(tmp_path, slots):
+    path = tmp_path / "journal"
+    study = study_on(path, trials=25)
+    study.enqueue_defaults(study.space.defaults())
+    simulate(study, curve, slots=slots)
+
+    arrived: dict[int, list[float]] = {}
+    replayed = 0
+    last_report: dict[int, tuple[int, float]] = {}
+    for record in records_of(path):
+        if "intermediate_value" in record:
+            last_report[record["trial_id"]] = (record["step"], record["intermediate_value"])
+        for key, noted in record.get("user_attr", {}).items():
+            if not key.startswith("rung "):
+                continue
+            step, value = last_report[record["trial_id"]]
+            assert key == f"rung {step}"
+            before = arrived.setdefault(step, [])
+            expected = decide(before, value, reduction_factor=3)
+            assert (noted["value"], noted["population"]) == (value, len(before))
+            if record["trial_id"] == 0:  # the published default is exempt
+                assert (noted["cutoff"], noted["kept"]) == (None, True)
+            else:
+                assert (noted["cutoff"], noted["kept"]) == (expected.cutoff, expected.kept)
+            before.append(value)
+            replayed += 1
+    assert replayed > 25
+    for trial in study.get_trials():
+        decisions = [v["kept"] for k, v in trial.user_attrs.items() if k.startswith("rung ")]
+        assert (trial.state.name == "COMPLETE") == all(decisions)
+
+
+def test_a_replay_in_recorded_order_reproduces_every_suggestion(tmp_path):
+    path = tmp_path / "journal"
+    study = study_on(path, trials=25)
+    events = simulate(study, curve, slots=5)
+
+    replayed = make_study(trials=25)
+    suggestions = {}
+    for event in events:
+        if event.verdict is None:
+            suggestions[event.number] = begin(replayed)
+        elif event.step == RUNGS[-1]:
+            replayed.complete(event.number, 1, event.value, {})
+        else:
+            assert replayed.report(event.number, 1, event.step, event.value) is event.verdict
+    assert [trial.params for trial in replayed.get_trials()] == [
+        trial.params for trial in study.get_trials()
+    ]
+
+
+def test_a_search_interrupted_and_extended_is_simulated_to_its_end(tmp_path):
+    path = tmp_path / "journal"
+    study = study_on(path, trials=5)
+    begin(study)
+    begin(study)
+    study.report(0, 1, 3, 0.5)
+    study = study_on(path, trials=8)
+    study.recover("the driver was lost")
+    events = simulate(study, curve, slots=2)
+    assert study.counts().finished == 8
+    assert [event.number for event in events if event.verdict is None] == list(range(8))
+
+
+def test_tpe_with_halving_finds_better_than_random_with_halving():
+    """Over eight seeds the best it finds falls short by less than half as much."""
+    shortfall = {
+        sampler: np.mean(
+            [
+                BEST
+                - max(
+                    trial.value
+                    for trial in search(trials=40, sampler=sampler, seed=seed)[0].get_trials()
+                    if trial.state.name == "COMPLETE"
+                )
+                for seed in range(8)
+            ]
+        )
+        for sampler in ("tpe", "random")
+    }
+    assert 0.0 <= shortfall["tpe"] < 0.5 * shortfall["random"]
+
+
+def test_what_tpe_suggests_later_is_much_better_than_random():
+    later = {
+        sampler: np.mean(
+            [
+                quality(trial.params)
+                for seed in range(4)
+                for trial in search(trials=40, sampler=sampler, seed=seed)[0].get_trials()[20:]
+            ]
+        )
+        for sampler in ("tpe", "random")
+    }
+    assert later["tpe"] > later["random"] + 0.15
+
+
+def test_a_joint_search_spends_its_later_trials_on_the_better_method():
+    def with_favourite(suggestion, step):
+        return curve(suggestion, step) * (1.0 if suggestion.algorithm == "ict" else 0.5)
+
+    study = make_study(space=small_space(("pi_model", "ict")), trials=50, seed=1)
+    simulate(study, with_favourite, slots=2)
+    later = [trial.params["algorithm"] for trial in study.get_trials()[25:]]
+    assert later.count("ict") >= 18

@@ -1,0 +1,151 @@
+"""The real work of a trial: a training behind the calls a runner makes."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from ssl_core.data.config import DataConfig
+from ssl_core.data.prepare import SplitImages, prepare
+from ssl_core.errors import UserError
+from ssl_core.training.config import TrainingConfig
+from tune_ssl.storage import RunStorage
+from tune_ssl.trial import TrainingFactory, unpack_correct
+from tune_ssl.worker import END, RUNG, SLICE, Lengths, Task, TrialRunner
+
+RECORD = {
+    "algorithm": "mean_teacher",
+    "divergence": "mse",
+    "parameters": {"unlabeled_weight": 8.0},
+    "max_steps": 6,
+    "batch_size": 10,
+    "num_labels": 20,
+    "num_validation": 100,
+    "seed": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def shared() -> SplitImages:
+    return prepare(DataConfig(num_labels=20, num_validation=100))
+
+
+@pytest.fixture(scope="module")
+def record() -> dict:
+    return TrainingConfig.from_record(RECORD).to_record()
+
+
+@pytest.fixture(scope="module")
+def whole(shared, record):
+    """Return a training that was run to its end without a stop, and measured as the end is."""
+    work = TrainingFactory(shared)(record)
+    work.run(6)
+    work.measure()
+    return work
+
+
+def test_it_is_measured_on_the_validation_images(shared, record):
+    work = TrainingFactory(shared)(record)
+    work.run(3)
+    measured = work.measure()
+    correct = unpack_correct(measured.details["correct"])
+    assert len(correct) == 100
+    assert measured.finite
+    assert measured.value == measured.details["accuracy"] == pytest.approx(correct.mean())
+    assert measured.details["standard_error"] == pytest.approx(
+        np.sqrt(measured.value * (1 - measured.value) / 100)
+    )
+    assert 0.0 <= measured.details["balanced_accuracy"] <= 1.0
+    assert {"total", "labeled", "unlabeled"} <= measured.details["terms"].keys()
+    assert work.measure().value == measured.value
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_stored_and_continued_it_ends_bit_for_bit_where_the_uninterrupted_one_does(
+    shared, record, whole, stop
+):
+    first = TrainingFactory(shared)(record)
+    first.run(stop)
+    data = first.to_bytes()
+    second = TrainingFactory(shared)(record)
+    second.load_bytes(data, hashlib.sha256(data).hexdigest(), "checkpoint")
+    assert (second.step, second.finite) == (stop, True)
+    second.run(6)
+    assert second.measure().value == whole.measure().value
+    assert second.weights() == whole.weights()
+
+
+def test_a_checkpoint_that_is_not_the_one_that_was_stored_is_refused(shared, record):
+    work = TrainingFactory(shared)(record)
+    data = work.to_bytes()
+    with pytest.raises(UserError, match=r"step-1\.pt is damaged"):
+        work.load_bytes(data[:-1], hashlib.sha256(data).hexdigest(), "step-1.pt")
+
+
+def test_weights_are_safetensors_of_the_evaluated_network(shared, record):
+    tensors = {}
+    for evaluated in ("ema", "student"):
+        work = TrainingFactory(shared)(record | {"evaluate": evaluated})
+        work.run(3)
+        tensors[evaluated] = load(work.weights())
+    assert tensors["ema"].keys() == tensors["student"].keys()
+    assert all(np.isfinite(tensor).all() for tensor in tensors["ema"].values())
+    assert any(
+        not np.array_equal(tensors["ema"][name], tensors["student"][name])
+        for name in tensors["ema"]
+    )
+
+
+def test_images_changed_in_memory_are_noticed(record):
+    shared = prepare(DataConfig(num_labels=20, num_validation=100))
+    factory = TrainingFactory(shared)
+    factory.verify()
+    work = factory(record)
+    work.verify()
+    images = shared.images
+    images.setflags(write=True)
+    images[0, 0, 0, 0] ^= 1
+    with pytest.raises(RuntimeError, match="images in memory changed"):
+        work.verify()
+    with pytest.raises(RuntimeError, match="images in memory changed"):
+        factory.verify()
+    images[0, 0, 0, 0] ^= 1
+    work.verify()
+
+
+def test_a_runner_takes_it_from_rung_to_rung_and_another_continues_it(
+    shared, record, whole, tmp_path
+):
+    storage = RunStorage(str(tmp_path))
+
+    def runner():
+        return TrialRunner(
+            TrainingFactory(shared), storage, (2, 6), lengths=Lengths(slice_seconds=1000.0)
+        )
+
+    first = runner()
+    first.begin(Task(number=0, attempt=1, record=record))
+    rung = first.slice()
+    assert (rung.kind, rung.step) == (RUNG, 2)
+    second = runner()
+    second.begin(Task(number=0, attempt=2, record=record, checkpoint=rung.checkpoint))
+    again, end = second.slice(), second.slice()
+    assert (again.kind, again.value) == (RUNG, rung.value)
+    assert (end.kind, end.value) == (END, whole.measure().value)
+    assert storage.read(end.weights) == whole.weights()
+
+
+def test_a_drain_right_after_a_rung_leaves_the_rung_s_checkpoint_as_it_was(
+    shared, record, tmp_path
+):
+    storage = RunStorage(str(tmp_path))
+    runner = TrialRunner(TrainingFactory(shared), storage, (2, 6))
+    runner.begin(Task(number=0, attempt=1, record=record))
+    while (report := runner.slice()).kind == SLICE:
+        pass
+    named = report.checkpoint
+    runner.store_checkpoint()
+    assert hashlib.sha256(storage.read(named.path)).hexdigest() == named.sha256

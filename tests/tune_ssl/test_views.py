@@ -1,0 +1,383 @@
+"""What people see: text, tables, the live view."""
+
+from __future__ import annotations
+
+import io
+import re
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from tests.tune_ssl.fakes import FakeClock, Fault, Run, begin, small_config
+from tune_ssl.run import RunDirectory
+from tune_ssl.views import live, tables
+from tune_ssl.views.live import LINE_SECONDS, REFRESH_SECONDS, ROWS_SHOWN, LiveView
+from tune_ssl.views.text import duration, percent, size
+from tune_ssl.workflows import results
+from tune_ssl.workflows.doctor import Finding
+from tune_ssl.workflows.train import Trained
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+STYLES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+class TestText:
+    @pytest.mark.parametrize(
+        ("share", "text"),
+        [(0.0, "0.0 %"), (1.0, "100.0 %"), (0.8766, "87.7 %"), (0.99949, "99.9 %")],
+    )
+    def test_percent(self, share, text):
+        assert percent(share) == text
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0, "0 s"),
+            (0.4, "0 s"),
+            (42, "42 s"),
+            (59.4, "59 s"),
+            (59.6, "1 min 00 s"),
+            (185, "3 min 05 s"),
+            (3599.6, "1 h 00 min"),
+            (7800, "2 h 10 min"),
+            (86399, "23 h 59 min"),
+            (86400, "1 d 0 h"),
+            (100800, "1 d 4 h"),
+            (10 * 86400, "10 d 0 h"),
+        ],
+    )
+    def test_duration(self, seconds, text):
+        assert duration(seconds) == text
+
+    @pytest.mark.parametrize(
+        ("count", "text"),
+        [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (92_000, "92 kB"), (5_400_000, "5 MB")],
+    )
+    def test_size(self, count, text):
+        assert size(count) == text
+
+    @pytest.mark.parametrize(("count", "text"), [(1e9, "1.0 GB"), (150.25e9, "150.2 GB")])
+    def test_size_of_much(self, count, text):
+        assert size(count) == text
+
+    def test_a_method_and_its_divergence(self):
+        assert tables.method_text("ict", "mse") == "ict / mse"
+        assert tables.method_text("supervised", None) == "supervised"
+
+    def test_parameters_have_four_digits(self):
+        text = tables.parameters_text({"learning_rate": 0.00123456, "count": 12345, "name": "x"})
+        assert text == "learning_rate 0.001235, count 12345, name x"
+
+
+class Screen:
+    """A live view on a console that is text, with a clock of its own."""
+
+    def __init__(self, run: Run, monkeypatch, *, terminal: bool, slots: int = 2) -> None:
+        self.now = FakeClock()
+        monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=self.now))
+        self.file = io.StringIO()
+        console = Console(file=self.file, force_terminal=terminal, width=160, height=60)
+        self.view = LiveView(run.driver, console, name=run.directory.name, slots=slots)
+
+    def after(self, seconds: float) -> str:
+        """Return what a tick shows after so many seconds."""
+        self.now.advance(seconds)
+        self.file.seek(0)
+        self.file.truncate()
+        self.view.tick()
+        return STYLES.sub("", self.file.getvalue())
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run(tmp_path / "ict-7", small_config(trials=6))
+
+
+class TestLines:
+    """Where there is no terminal: a line a minute."""
+
+    def test_one_is_printed_a_minute_and_not_more_often(self, run, monkeypatch):
+        screen = Screen(run, monkeypatch, terminal=False)
+        with screen.view:
+            assert screen.after(0.0) == ""
+            assert screen.after(LINE_SECONDS - 1) == ""
+            assert screen.after(1.0).count("\n") == 1
+            assert screen.after(0.5) == ""
+            assert screen.after(LINE_SECONDS).count("\n") == 1
+
+    def line(self, run, monkeypatch) -> str:
+        screen = Screen(run, monkeypatch, terminal=False)
+        screen.after(0.0)
+        return screen.after(LINE_SECONDS)
+
+    def test_it_says_how_far_the_search_is(self, run, monkeypatch):
+        line = self.line(run, monkeypatch)
+        assert line.startswith("ict-7: 0/6 finished (0 complete, 0 pruned, 0 running)")
+        assert "none has reached the full length yet" in line
+        assert "time left unknown" in line
+
+    def test_it_names_the_best_trial_with_its_error(self, run, monkeypatch):
+        run.finish()
+        line = self.line(run, monkeypatch)
+        best = max((t for t in run.trials() if t.state.name == "COMPLETE"), key=lambda t: t.value)
+        assert f"best so far: {percent(best.value)} ± " in line
+        assert f"(validation images only), trial {best.number}" in line
+        assert "6/6 finished" in line
+        assert "about 0 s left" in line
+
+    def test_failures_are_counted_where_there_are_any(self, run, monkeypatch):
+        run.finish(factory=run.factory(faults={1: Fault(where="run")}))
+        assert "1 failed" in self.line(run, monkeypatch)
+
+    def test_time_left_is_the_mean_of_what_is_done_shared_by_the_slots(self, run, monkeypatch):
+        workers = run.workers()
+        while run.driver.counts().finished < 3:
+            workers.fill()
+            workers.turn()
+        mean = run.driver.device_seconds() / 3
+        line = self.line(run, monkeypatch)
+        assert f"about {duration(mean * 3 / 2)} left" in line
+        assert f"device time {duration(run.driver.device_seconds())}" in line
+
+    @pytest.mark.parametrize(
+        "reason", ["SIGTERM", "ValueError: [/x] is no layer", "KeyError: [bold]", "a [red]b[/red]"]
+    )
+    def test_why_the_search_ends_is_said_in_its_own_words(self, run, monkeypatch, reason):
+        run.driver.drain(reason)
+        assert f"ending: {reason}" in self.line(run, monkeypatch)
+
+
+class TestTable:
+    """In a terminal: a table that redraws itself."""
+
+    def test_it_is_redrawn_twice_a_second(self, run, monkeypatch):
+        screen = Screen(run, monkeypatch, terminal=True)
+        with screen.view:
+            assert "0/6 finished" in screen.after(REFRESH_SECONDS)
+            assert screen.after(REFRESH_SECONDS / 2) == ""
+            assert "0/6 finished" in screen.after(REFRESH_SECONDS)
+
+    def test_running_trials_have_a_row_with_step_value_and_host(self, run, monkeypatch):
+        workers = run.workers(slots=2)
+        workers.fill()
+        reports = workers.turn()
+        run.driver.next()  # handed out, but not running
+        screen = Screen(run, monkeypatch, terminal=True)
+        with screen.view:
+            shown = screen.after(1.0)
+        rows = [line.split() for line in shown.splitlines() if "mean_teacher" in line]
+        assert [row[:4] for row in rows] == [
+            ["0", "mean_teacher", "mse", "3/27"],
+            ["1", "mean_teacher", "mse", "3/27"],
+        ]
+        assert rows[0][4:6] == percent(reports[0].value).split()
+        assert rows[0][6] == reports[0].host
+        assert "2 running" in shown
+
+    def test_a_trial_without_divergence_has_a_dash(self, tmp_path, monkeypatch):
+        run = Run(tmp_path / "run", small_config(alg=("supervised",)))
+        workers = run.workers()
+        workers.fill()
+        screen = Screen(run, monkeypatch, terminal=True)
+        with screen.view:
+            (row,) = [line for line in screen.after(1.0).splitlines() if "supervised" in line]
+        assert row.split()[:4] == ["0", "supervised", "-", "0/27"]
+
+    def test_more_rows_than_fit_are_summed_up(self, tmp_path, monkeypatch):
+        run = Run(tmp_path / "run", small_config(trials=40))
+        run.workers(slots=ROWS_SHOWN + 5).fill()
+        screen = Screen(run, monkeypatch, terminal=True)
+        with screen.view:
+            shown = screen.after(1.0)
+        assert shown.count("0/27") == ROWS_SHOWN
+        assert "and 5 more" in shown
+
+    @pytest.mark.parametrize("reason", ["SIGTERM", "ValueError: [/x] is no layer"])
+    def test_it_says_why_the_search_ends(self, run, monkeypatch, reason):
+        run.driver.drain(reason)
+        screen = Screen(run, monkeypatch, terminal=True)
+        with screen.view:
+            assert f"ending: {reason}" in screen.after(1.0)
+
+    def test_it_shows_the_best_so_far(self, run, monkeypatch):
+        screen = Screen(run, monkeypatch, terminal=True)
+        with screen.view:
+            assert "none has reached the full length yet" in screen.after(1.0)
+            run.finish()
+            assert "best so far: " in screen.after(1.0)
+
+
+def rendered(table) -> list[str]:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(table)
+    return [line.strip() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def record(rank: int, **changes):
+    return {
+        "rank": rank,
+        "trial": 10 + rank,
+        "algorithm": "ict",
+        "divergence": "mse",
+        "validation_accuracy": 0.9 - rank / 100,
+        "validation_standard_error": 0.018,
+        "tied_with": [],
+        "published_default": False,
+        "recommended": False,
+        "parameters": {"learning_rate": 0.00123456},
+    } | changes
+
+
+class TestBestTable:
+    def test_a_row_each_best_first(self):
+        lines = rendered(tables.best_table([record(1), record(2, algorithm="vat")]))
+        assert re.split(r"\s{2,}", lines[-2]) == ["1", "11", "ict / mse", "89.0 % ± 1.8 %"]
+        assert "vat / mse" in lines[-1]
+        assert "88.0 % ± 1.8 %" in lines[-1]
+
+    def test_notes_say_what_is_tied_published_and_recommended(self):
+        lines = rendered(
+            tables.best_table(
+                [
+                    record(1, tied_with=[12, 13]),
+                    record(2, tied_with=[11], published_default=True, recommended=True),
+                    record(3),
+                ]
+            )
+        )
+        assert lines[-3].endswith("tied with 2 more")
+        assert lines[-2].endswith("tied with rank 1, published default, recommended")
+        assert lines[-1].endswith("87.0 % ± 1.8 %")
+
+    def test_only_the_first_rows_are_shown(self):
+        lines = rendered(tables.best_table([record(rank) for rank in range(1, 30)]))
+        assert sum("ict / mse" in line for line in lines) == tables.ROWS_SHOWN
+
+    def test_printed_it_goes_to_stdout_with_the_parameters_of_those_that_matter(self, capsys):
+        tables.print_best(
+            [
+                record(1, parameters={"learning_rate": 0.1}),
+                record(2, recommended=True, parameters={"learning_rate": 0.2}),
+                record(3, parameters={"learning_rate": 0.3}),
+            ]
+        )
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert "rank 1: learning_rate 0.1\n" in out
+        assert "recommended, rank 2: learning_rate 0.2\n" in out
+        assert "learning_rate 0.3" not in out
+        assert "validation images only" in out
+
+
+class TestStatus:
+    def test_a_run_s_counts_and_best(self, run, capsys):
+        run.finish()
+        tables.print_status(results.status(run.directory))
+        out = capsys.readouterr().out
+        assert out.startswith("ict-7: 6 of 6 finished")
+        assert "best: trial " in out
+        assert "validation images only" in out
+
+    def test_what_runs_is_named_with_its_last_rung_and_what_waits_is_not(self, run, capsys):
+        workers = run.workers(slots=2)
+        workers.fill()
+        workers.turn()
+        run.driver.next()  # handed out, but no worker has it yet
+        status = results.status(run.directory)
+        assert (status.counts.running, status.counts.waiting) == (2, 1)
+        assert [trial["trial"] for trial in status.running] == [0, 1]
+        tables.print_status(status)
+        out = capsys.readouterr().out
+        value = percent(run.trials()[0].intermediate_values[3])
+        assert f"trial 0 is running: rung 3, {value} there\n" in out
+        assert "best: no trial has reached the full length yet" in out
+
+    def test_failures_are_told_in_their_own_words(self, run, capsys):
+        fault = Fault(where="run", error=ValueError("[/x] is [bold]no layer"))
+        run.finish(factory=run.factory(faults={1: fault}))
+        tables.print_status(results.status(run.directory))
+        assert "trial 1 failed: ValueError: [/x] is [bold]no layer\n" in capsys.readouterr().out
+
+    def test_as_plain_values_it_is_what_was_printed(self, run):
+        run.finish()
+        status = results.status(run.directory)
+        mapping = status.to_mapping()
+        assert mapping["name"] == "ict-7"
+        assert mapping["counts"]["finished"] == 6
+        assert mapping["best"]["rank"] == 1
+        assert mapping["device_seconds"] == pytest.approx(run.driver.device_seconds())
+
+    def test_a_run_that_has_not_begun_is_said_to_have_not(self, tmp_path):
+        from ssl_core.errors import UserError
+        from tests.tune_ssl.fakes import study_on
+
+        directory = RunDirectory(tmp_path / "run")
+        directory.create()
+        directory.write_config(small_config())
+        directory.journal_path.touch()
+        with pytest.raises(UserError, match="no study yet"):
+            results.status(directory)
+        begin(study_on(directory.journal_path))
+        with pytest.raises(UserError, match="has not begun"):
+            results.status(directory)
+
+    def test_a_run_whose_journal_is_damaged_is_said_to_be(self, run):
+        from ssl_core.errors import UserError
+
+        run.finish()
+        lines = run.directory.journal_path.read_bytes().splitlines(keepends=True)
+        run.directory.journal_path.write_bytes(
+            b"".join([*lines[:20], lines[20][:9], b"\n", *lines[21:]])
+        )
+        with pytest.raises(UserError, match=r"study\.journal"):
+            results.status(run.directory)
+
+
+class TestOtherTables:
+    def test_a_training_s_result(self, capsys, tmp_path):
+        metrics = {"validation_accuracy": 0.85, "validation_standard_error": 0.018}
+        tables.print_trained(Trained(folder=tmp_path / "trained", metrics=metrics))
+        out = capsys.readouterr().out
+        assert "validation accuracy 85.0 % ± 1.8 %" in out
+        assert str(tmp_path / "trained") in out
+        assert "exported" not in out
+
+    @pytest.mark.parametrize(
+        ("exported", "words"),
+        [(0.85, "the same as the exported"), (0.84, "other than the exported")],
+    )
+    def test_and_whether_it_is_the_exported_one(self, capsys, tmp_path, exported, words):
+        metrics = {"validation_accuracy": 0.85, "validation_standard_error": 0.018}
+        metrics["exported_validation_accuracy"] = exported
+        tables.print_trained(Trained(folder=tmp_path, metrics=metrics))
+        assert words in capsys.readouterr().out
+
+    def test_a_folder_with_brackets_in_its_name_is_printed_as_it_is(self, capsys, tmp_path):
+        metrics = {"validation_accuracy": 0.85, "validation_standard_error": 0.018}
+        folder = tmp_path / "[bold]" / "[x]"
+        tables.print_trained(Trained(folder=folder, metrics=metrics))
+        assert str(folder) in capsys.readouterr().out
+
+    def test_every_method_with_its_space_and_its_published_values(self, capsys):
+        described = results.describe_algorithms()
+        tables.print_algorithms(described)
+        out = capsys.readouterr().out
+        for method in described:
+            assert method["algorithm"] in out
+            for name in method["space"]:
+                assert name in out
+            for default in method["defaults"]:
+                assert default["source"].split(";")[0][:20] in out.replace("\n", " ")
+
+    def test_findings_are_marked(self, capsys):
+        tables.print_findings([Finding("cores", "8", True), Finding("disk", "full", False)])
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].split() == ["ok", "cores", "8"]
+        assert lines[1].split() == ["look", "disk", "full"]

@@ -1,0 +1,337 @@
+"""What search and resume do around the cluster: settings, checks, signals, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from ssl_core.errors import UserError
+from tests.tune_ssl.fakes import (
+    NUM_CLASSES,
+    Fault,
+    Run,
+    open_study,
+    small_config,
+    tiny_images,
+    tree,
+)
+from tune_ssl.driver import Limits
+from tune_ssl.run import RunConfig
+from tune_ssl.workflows import search as workflow
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+
+class TestWithData:
+    def test_what_the_images_decide_is_written_into_the_settings(self):
+        config = workflow.with_data(RunConfig(alg=("ict",)), tiny_images())
+        assert (config.labels, config.validation) == (NUM_CLASSES, NUM_CLASSES)
+        assert config.metric == "accuracy"
+        assert (config.model, config.max_steps, config.batch_size) == ("wrn-10-1", 450, 50)
+
+    @pytest.mark.parametrize(
+        ("counts", "metric"),
+        [([5, 5], "accuracy"), ([9, 5], "accuracy"), ([10, 5], "balanced_accuracy")],
+    )
+    def test_a_folder_of_uneven_classes_is_judged_by_balanced_accuracy(self, counts, metric):
+        labels = np.repeat([0, 1], counts)
+        shared = dataclasses.replace(
+            tiny_images(), validation_labels=labels, class_names=("a", "b")
+        )
+        config = RunConfig(alg=("ict",), dataset="folder", data_dir="x")
+        assert workflow.with_data(config, shared).metric == metric
+
+    def test_a_metric_that_was_asked_for_stays(self):
+        config = RunConfig(alg=("ict",), metric="balanced_accuracy")
+        assert workflow.with_data(config, tiny_images()).metric == "balanced_accuracy"
+
+
+class TestOnCluster:
+    def test_without_gpus_trials_run_on_the_cpu(self):
+        config = workflow.on_cluster(small_config(), cpus=4, gpus=0)
+        assert (config.device, config.gpus_per_trial) == ("cpu", 0.0)
+        assert (config.threads, config.precision) == (1, "float32")
+
+    def test_with_gpus_each_trial_has_one(self):
+        config = workflow.on_cluster(small_config(), cpus=4, gpus=2)
+        assert (config.device, config.gpus_per_trial) == ("cuda", 1.0)
+
+    @pytest.mark.parametrize("share", [0.25, 1, 2])
+    def test_or_the_share_that_was_asked_for(self, share):
+        config = workflow.on_cluster(small_config(gpus_per_trial=share), cpus=4, gpus=2)
+        assert (config.device, config.gpus_per_trial) == ("cuda", share)
+
+    @pytest.mark.parametrize("changes", [{"gpus_per_trial": 0}, {"device": "cpu"}])
+    def test_or_none_where_it_was_not_wanted(self, changes):
+        config = workflow.on_cluster(small_config(**changes), cpus=4, gpus=2)
+        assert (config.device, config.gpus_per_trial) == ("cpu", 0.0)
+
+    @pytest.mark.parametrize(
+        ("cpus_per_trial", "threads", "expected"),
+        [(1, None, 1), (2.5, None, 2), (0.5, None, 1), (4, 3, 3)],
+    )
+    def test_a_training_uses_the_threads_it_was_given(self, cpus_per_trial, threads, expected):
+        config = small_config(cpus_per_trial=cpus_per_trial, threads=threads)
+        assert workflow.on_cluster(config, cpus=8, gpus=0).threads == expected
+
+    def test_it_changes_nothing_the_second_time(self):
+        once = workflow.on_cluster(small_config(), cpus=4, gpus=2)
+        assert workflow.on_cluster(once, cpus=4, gpus=2) == once
+
+    @pytest.mark.parametrize(
+        ("changes", "cpus", "gpus", "words"),
+        [
+            ({"device": "cuda"}, 4, 0, "there are none"),
+            ({"gpus_per_trial": 1}, 4, 0, "there are none"),
+            ({"device": "cuda", "gpus_per_trial": 0}, 4, 1, "gpus-per-trial 0"),
+            ({"cpus_per_trial": 5}, 4, 0, "cpus-per-trial is 5 and the cluster has 4"),
+            ({"gpus_per_trial": 3}, 4, 2, "gpus-per-trial is 3 and the cluster has 2"),
+        ],
+    )
+    def test_more_than_there_is_is_refused(self, changes, cpus, gpus, words):
+        with pytest.raises(UserError, match=words):
+            workflow.on_cluster(small_config(**changes), cpus=cpus, gpus=gpus)
+
+
+class TestPlan:
+    def plan(self, **changes) -> dict[str, str]:
+        lines = workflow.describe_plan(small_config(**changes), tiny_images())
+        return dict(line.split(": ", 1) for line in lines)
+
+    def test_it_names_cells_rungs_and_defaults(self):
+        plan = self.plan(alg=("supervised", "ict"), divergence=("mse", "kl"), trials=10)
+        assert plan["methods"] == "supervised, ict / mse, ict / kl"
+        assert plan["rungs"] == "3, 9, full length 27"
+        assert plan["trials"] == "10, the first 3 with published defaults"
+        assert plan["network"].startswith("wrn-10-1, 27 steps of 50 labeled and 50 unlabeled")
+
+    def test_steps_lie_between_those_of_halving_and_those_of_full_training(self):
+        # 27 trials to step 3, 9 of them to 9, 3 of them to 27.
+        assert self.plan(trials=27)["steps in all"] == (
+            "about 189 if trials are cut as planned, at most 729"
+        )
+
+    def test_without_a_scheduler_every_step_is_trained(self):
+        plan = self.plan(trials=5, scheduler="none")
+        assert plan["rungs"] == "none, full length 27"
+        assert "at most 135" in plan["steps in all"]
+
+    @pytest.mark.parametrize(("trials", "defaults"), [(1, 1), (2, 1), (5, 2), (50, 6)])
+    def test_as_many_defaults_are_promised_as_are_queued(self, tmp_path, trials, defaults):
+        config = small_config(
+            alg=("vat", "mean_teacher", "ict"), divergence=("mse", "kl"), trials=trials
+        )
+        plan = dict(line.split(": ", 1) for line in workflow.describe_plan(config, tiny_images()))
+        assert f"the first {defaults} with" in plan["trials"]
+        assert len(Run(tmp_path / "run", config).trials()) == defaults
+
+
+class TestOpening:
+    def test_a_new_study_knows_its_images_and_its_settings(self, tmp_path):
+        run = Run(tmp_path / "run")
+        facts = run.study.attributes()
+        assert facts["num_classes"] == NUM_CLASSES
+        assert facts["split_sha256"] == tiny_images().fingerprint
+        assert facts["settings"]["max_steps"] == 27
+        assert "trials" not in facts["settings"]
+
+    def test_defaults_of_their_own_paper_come_before_converted_ones(self, tmp_path):
+        config = small_config(alg=("vat", "ict"), divergence=("mse", "kl"), trials=20)
+        run = Run(tmp_path / "run", config)
+        first = [run.driver.next().record for _ in range(4)]
+        cells = [(record["algorithm"], record["divergence"]) for record in first]
+        assert cells[:2] == [("vat", "kl"), ("ict", "mse")]
+        assert set(cells[2:]) == {("vat", "mse"), ("ict", "kl")}
+
+    def test_images_that_changed_are_refused_on_a_resume(self, tmp_path, monkeypatch):
+        run = Run(tmp_path / "run")
+        other = dataclasses.replace(tiny_images(), images=tiny_images().images + 1)
+        monkeypatch.setattr("tests.tune_ssl.fakes.tiny_images", lambda: other)
+        before = run.study.attributes(), run.file("config.yaml").read_bytes()
+        with pytest.raises(UserError, match=r"images of run 'run' have changed \(images_crc32\)"):
+            open_study(run.config, run.directory, fresh=False)
+        assert (run.study.attributes(), run.file("config.yaml").read_bytes()) == before
+
+    def test_another_draw_too(self, tmp_path, monkeypatch):
+        run = Run(tmp_path / "run")
+        other = dataclasses.replace(tiny_images(), fingerprint="1" * 64)
+        monkeypatch.setattr("tests.tune_ssl.fakes.tiny_images", lambda: other)
+        with pytest.raises(UserError, match=r"have changed \(split_sha256\)"):
+            open_study(run.config, run.directory, fresh=False)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"max_steps": 81}, "max_steps was 27 and is 81"),
+            ({"seed": 3}, "seed was 0 and is 3"),
+            ({"alg": ("ict",)}, "alg was"),
+            ({"optimizer": "sgd"}, "optimizer was 'adamw' and is 'sgd'"),
+        ],
+    )
+    def test_settings_that_results_depend_on_may_not_change(self, tmp_path, change, words):
+        run = Run(tmp_path / "run")
+        with pytest.raises(UserError, match=words):
+            open_study(dataclasses.replace(run.config, **change), run.directory, fresh=False)
+
+    def test_goal_and_pace_may_and_are_written_down(self, tmp_path):
+        run = Run(tmp_path / "run")
+        changed = dataclasses.replace(run.config, trials=9, concurrency=2)
+        assert open_study(changed, run.directory, fresh=False).trials == 9
+        assert run.directory.read_config() == changed
+
+    def test_settings_that_went_through_a_file_are_the_same(self, tmp_path):
+        config = small_config(
+            cpus_per_trial=1, entropy_min="search", divergence=("kl",), flip=False
+        )
+        run = Run(tmp_path / "run", config)
+        open_study(run.directory.read_config(), run.directory, fresh=False)
+
+    def test_defaults_are_not_queued_again(self, tmp_path):
+        Run(tmp_path / "run").finish()
+        run = Run(tmp_path / "run", small_config(trials=9)).finish()
+        defaults = [t.number for t in run.trials() if "published default" in t.user_attrs]
+        assert defaults == [0]
+
+    def test_a_torn_journal_is_mended_and_said_to_be(self, tmp_path):
+        run = Run(tmp_path / "run").finish()
+        with open(run.directory.journal_path, "ab") as journal:
+            journal.write(b'{"op_code":8,"wor')
+        console = Console(file=io.StringIO(), width=200)
+        study = workflow._open_study(run.config, run.directory, tiny_images(), console, fresh=False)
+        assert (
+            "warning: study.journal ended in 17 bytes of a torn record" in console.file.getvalue()
+        )
+        assert study.counts().finished == 6
+
+
+class TestOutcome:
+    def outcome(self, run: Run) -> workflow.Outcome:
+        return workflow._outcome(run.driver, run.config, run.directory, tiny_images())
+
+    def test_a_finished_search_is_done_and_its_best_are_written(self, tmp_path):
+        run = Run(tmp_path / "run").finish()
+        outcome = self.outcome(run)
+        assert (outcome.exit_code, outcome.message) == (0, "6 trials finished")
+        assert yaml.safe_load(run.directory.best_path.read_text()) == outcome.records
+        assert outcome.records[0]["rank"] == 1
+
+    def test_a_limit_is_three_and_resumable(self, tmp_path):
+        run = Run(tmp_path / "run", limits=Limits(seconds=50.0)).finish()
+        outcome = self.outcome(run)
+        assert outcome.exit_code == 3
+        assert "time limit reached" in outcome.message
+        assert f"resume {run.directory.path}" in outcome.message
+
+    @pytest.mark.parametrize("limit", ["seconds", "device_seconds"])
+    def test_a_limit_reached_when_all_is_done_is_no_limit(self, tmp_path, limit):
+        whole = Run(tmp_path / "whole").finish()
+        limits = Limits(**{limit: whole.driver.device_seconds()})
+        run = Run(tmp_path / "run", limits=limits).finish()
+        assert run.driver.counts().finished == 6
+        assert self.outcome(run).exit_code == 0
+
+    def test_a_signal_is_130_and_resumable(self, tmp_path):
+        run = Run(tmp_path / "run")
+        run.driver.drain("SIGTERM")
+        run.finish()
+        outcome = self.outcome(run)
+        assert outcome.exit_code == 130
+        assert "SIGTERM" in outcome.message
+        assert "resume" in outcome.message
+        assert not run.directory.best_path.exists()
+
+    def test_a_hopeless_search_is_four(self, tmp_path):
+        run = Run(tmp_path / "run", small_config(trials=20))
+        run.finish(factory=run.factory(faults={None: Fault(where="run")}))
+        outcome = self.outcome(run)
+        assert outcome.exit_code == 4
+        assert "the work broke" in outcome.message
+
+    def test_so_is_one_in_which_every_trial_failed_in_its_own_way(self, tmp_path):
+        run = Run(tmp_path / "run", small_config(trials=2))
+        faults = {n: Fault(where="run", error=ValueError(str(n))) for n in range(2)}
+        run.finish(factory=run.factory(faults=faults))
+        assert self.outcome(run).exit_code == 4
+
+    def test_one_that_ended_without_a_reason_is_one(self, tmp_path):
+        run = Run(tmp_path / "run")
+        run.driver.close("Ray was lost")
+        outcome = self.outcome(run)
+        assert outcome.exit_code == 1
+        assert "resume" in outcome.message
+
+    def test_the_end_is_an_event(self, tmp_path):
+        run = Run(tmp_path / "run").finish()
+        self.outcome(run)
+        last = yaml.safe_load(run.file("events.jsonl").read_text().splitlines()[-1])
+        assert (last["event"], last["exit_code"]) == ("ended", 0)
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_the_first_drains_and_the_second_stops_at_once(self, tmp_path, number):
+        driver = Run(tmp_path / "run").driver
+        reached = []
+        with workflow._draining_signals(driver):
+            os.kill(os.getpid(), number)
+            assert driver.draining == signal.Signals(number).name
+            reached.append("after the first")
+            os.kill(os.getpid(), number)
+            reached.append("after the second")
+        assert reached == ["after the first"]
+
+    def test_afterwards_they_mean_what_they_meant_before(self, tmp_path):
+        driver = Run(tmp_path / "run").driver
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        with pytest.raises(ValueError, match="in the body"), workflow._draining_signals(driver):
+            raise ValueError("in the body")
+        after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        assert before == after
+
+
+class TestStdout:
+    script = """
+import os
+from tune_ssl.workflows.search import _stdout_to_stderr
+print("before")
+with _stdout_to_stderr():
+    os.write(1, b"noise of a library\\n")
+    print("noise of ours")
+print("a result")
+"""
+
+    def test_what_is_printed_during_a_run_goes_to_stderr(self):
+        root = Path(__file__).parents[2]
+        ended = subprocess.run(
+            [sys.executable, "-c", self.script],
+            env=os.environ | {"PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ended.stdout == "before\na result\n"
+        assert ended.stderr == "noise of a library\nnoise of ours\n"
+
+
+class TestUnusable:
+    def test_a_new_run_that_cannot_begin_leaves_nothing(self, tmp_path):
+        directory = Run(tmp_path / "run").directory
+        with pytest.raises(UserError), workflow._removed_if_unusable(directory):
+            raise UserError("the storage cannot be written")
+        assert tree(tmp_path) == {}
+
+    def test_one_that_ends_for_another_reason_stays(self, tmp_path):
+        directory = Run(tmp_path / "run").directory
+        with pytest.raises(KeyboardInterrupt), workflow._removed_if_unusable(directory):
+            raise KeyboardInterrupt
+        assert directory.config_path.exists()
