@@ -13,8 +13,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from ssl_core.errors import UserError
+from ssl_core.published import longest_horizon
+
 Parameters = dict[str, float]
 """Config fields of the algorithm and of the training, by name."""
+
+FIELD_OF = {"unlabeled_weight_u": "unlabeled_weight", "threshold_gap": "threshold"}
+"""The Config field of each parameter that is searched on a scale of its own."""
 
 LARGEST_RAMP = 0.1
 """A ramp ends by a tenth of the budget: early rungs must rank the method, not supervised strength
@@ -58,9 +64,10 @@ def suggest_training(trial: Trial, context: SpaceContext) -> Parameters:
     return {
         "learning_rate": _suggest_learning_rate(trial, context.optimizer),
         "weight_decay": _suggest_weight_decay(trial, context.optimizer),
-        # From hardly any averaging up to a tenth of the training: a longer memory would still
-        # hold the first, random weights at the end.
-        "ema_horizon": trial.suggest_float("ema_horizon", 5.0, longest_horizon(context), log=True),
+        # From hardly any averaging up to a tenth of the training.
+        "ema_horizon": trial.suggest_float(
+            "ema_horizon", 5.0, longest_horizon(context.max_steps), log=True
+        ),
     }
 
 
@@ -78,11 +85,6 @@ def suggest_mixup_alpha(trial: Trial) -> float:
     """Suggest alpha of Beta(alpha, alpha), in [.05, 1]."""
     # Published: .1 .. 1 (ICT), .75 (MixMatch). At .05 hardly anything is mixed, 1 is uniform.
     return trial.suggest_float("mixup_alpha", 0.05, 1.0, log=True)
-
-
-def longest_horizon(context: SpaceContext) -> float:
-    """Return the longest horizon searched: a tenth of the budget, at least 20, at most 10,000."""
-    return float(max(20.0, min(10_000.0, context.max_steps / 10)))
 
 
 def longest_ramp(context: SpaceContext) -> float:
@@ -145,7 +147,12 @@ class GivenTrial:
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Return the given value, or the end of the range nearest to it."""
-        given = self._given.get(name, low)
+        if name not in self._given:
+            raise UserError(
+                f"the configuration has no {FIELD_OF.get(name, name)}; allowed: a value for everything "
+                "that is searched; write it."
+            )
+        given = self._given[name]
         value = min(high, max(low, given))
         if value != given:
             self.moved[name] = value
@@ -154,10 +161,12 @@ class GivenTrial:
 
 
 def _on_searched_scales(given: Mapping[str, float], context: SpaceContext) -> dict[str, float]:
-    values = dict(given)
+    values = {"entropy_weight": 0.0, **given}
     weight = values.pop("unlabeled_weight", None)
     if weight is not None:
-        values["unlabeled_weight_u"] = position_from_weight(weight, context) if weight > 0 else 0.0
+        values["unlabeled_weight_u"] = (
+            position_from_weight(weight, context) if weight > 0 else -math.inf
+        )
     if "threshold" in values:
         values["threshold_gap"] = _six_digits(1.0 - values.pop("threshold"))
     return values

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from search_spaces import SEARCH_SPACES
-from search_spaces.common import GivenTrial, Parameters, SpaceContext
+from search_spaces.common import FIELD_OF, GivenTrial, Parameters, SpaceContext
 from ssl_core.errors import UserError
 from ssl_core.published import published_default, published_divergence
 
@@ -141,7 +141,7 @@ class StudySpace:
     def _trial_at(
         self, algorithm: str, divergence: str | None, parameters: Mapping[str, float]
     ) -> tuple[dict[str, Any], dict[str, float]]:
-        """Return a configuration's trial parameters, and the values that had to be moved."""
+        """Return a configuration's trial parameters, and what moved fields were moved to."""
         if (algorithm, divergence) not in self.cells():
             raise UserError(
                 f"{algorithm} with {divergence} is not part of the search; allowed: "
@@ -150,13 +150,14 @@ class StudySpace:
             )
         context = self.context(algorithm, divergence)
         trial = GivenTrial(parameters, context)
-        SEARCH_SPACES[algorithm](trial, context)
+        used = SEARCH_SPACES[algorithm](trial, context)
+        moved = {field: used[field] for field in (FIELD_OF.get(n, n) for n in trial.moved)}
         params: dict[str, Any] = dict(trial.params)
         if len(self.algorithms) > 1:
             params["algorithm"] = algorithm
         if len(self._divergences_of(algorithm)) > 1:
             params["divergence"] = divergence
-        return params, trial.moved
+        return params, moved
 
     def _default(self, algorithm: str, divergence: str | None) -> DefaultTrial:
         published = published_default(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Sequence
 
 
@@ -55,7 +56,7 @@ def check_number(
     ``low_open`` and ``high_open`` exclude the bound itself.
     """
     number = not isinstance(given, bool) and isinstance(given, int | float)
-    if number and math.isfinite(given):  # type: ignore[arg-type]
+    if number and abs(given) <= sys.float_info.max:  # type: ignore[arg-type]
         above = given > low if low_open else given >= low  # type: ignore[operator]
         below = given < high if high_open else given <= high  # type: ignore[operator]
         if above and below:
@@ -73,6 +74,18 @@ def check_integer(name: str, given: object, low: int, high: int | None = None) -
         return
     allowed = f"a whole number >= {low}" if high is None else f"a whole number {low} to {high}"
     raise UserError(f"{name} is {given!r}; allowed: {allowed}; give such a number.")
+
+
+def check_flag(name: str, given: object) -> None:
+    """Raise UserError unless ``given`` is True or False."""
+    if not isinstance(given, bool):
+        raise UserError(f"{name} is {given!r}; allowed: true or false; give one of them.")
+
+
+def check_text(name: str, given: object) -> None:
+    """Raise UserError unless ``given`` is a text that is not empty."""
+    if not isinstance(given, str) or not given:
+        raise UserError(f"{name} is {given!r}; allowed: a text that is not empty; give one.")
 
 
 def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:

@@ -9,8 +9,8 @@ from torch import Tensor
 def draw_mixing_coefficients(alpha: float, count: int, generator: torch.Generator) -> Tensor:
     """Return (count,) draws of Beta(alpha, alpha) as float32 on the generator's device.
 
-    A Dirichlet draw with two components, in float64: for small alpha both gamma variates
-    underflow in float32, and 0/0 follows. ``torch.distributions.Beta`` takes no generator.
+    A Dirichlet draw with two components, in float64, because gamma variates of a small alpha
+    leave float32's range. ``torch.distributions.Beta`` takes no generator.
     """
     # _sample_dirichlet is what torch.distributions.Dirichlet itself calls.
     concentration = torch.full((count, 2), alpha, dtype=torch.float64, device=generator.device)

@@ -42,6 +42,12 @@ METRIC_NAMES = ("accuracy", "balanced_accuracy")
 PRECISIONS = ("float32", "bfloat16")
 
 
+def check_device(given: object) -> None:
+    """Raise UserError unless ``given`` is a device torch knows: cpu, cuda, cuda:1, mps."""
+    if not isinstance(given, str) or re.fullmatch(r"cpu|mps|cuda(:\d+)?", given) is None:
+        raise UserError(f"device is {given!r}; allowed: cpu, cuda, cuda:N, mps; give one of them.")
+
+
 def algorithm_name(given: str) -> str:
     """Return the full name of an algorithm, given in any case or as the notebook's short name.
 
@@ -73,7 +79,7 @@ def parse_model_name(name: str) -> tuple[int, int]:
     Raises:
         UserError: the name has another form, or no network of that depth or width exists.
     """
-    match = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
+    match = re.fullmatch(r"wrn-(\d+)-(\d+)", str(name))
     depth, width = (int(match[1]), int(match[2])) if match else (0, 0)
     if depth < 10 or (depth - 4) % 6 != 0 or width < 1:
         raise UserError(

@@ -5,7 +5,7 @@ unlabeled term a mean over unlabeled ones, mse a mean over classes; eps is relat
 root of the number of inputs; an average's decay is given as its horizon in steps, 1/(1 - decay).
 
 Oliver et al. divide both terms by the whole batch of 50 + 50, which halves both and cancels.
-For a divergence nobody published, the weight is converted (``CONVERTED_WEIGHT``) and says so.
+For a divergence nobody published, the weight is converted (``weight_relative_to_mse``) and says so.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ PUBLISHED: tuple[Published, ...] = (
         divergence="reverse_kl",
         source=OLIVER,
         as_published="Adam 3e-3, weight .3, eps 1 on 3 x 32 x 32 in [-1, 1], KL(perturbed || clean)",
-        conversion="eps / sqrt(3072) = .018",
+        conversion="eps / sqrt(3072) = .018, as a share of inputs that span [-1, 1]",
         parameters={
             "learning_rate": 3e-3,
             "weight_decay": 0.0,
@@ -262,6 +262,15 @@ def weight_relative_to_mse(divergence: str, num_classes: int) -> float:
         "notebook_js": 2.5 / num_classes,
     }
     return factors[divergence]
+
+
+def longest_horizon(max_steps: int) -> float:
+    """Return the longest horizon an average can use: a tenth of the budget, 20 to 10,000 steps.
+
+    A longer memory would still hold the first, random weights at the end; published horizons
+    are brought down to it.
+    """
+    return float(max(20.0, min(10_000.0, max_steps / 10)))
 
 
 def published_divergence(algorithm: str) -> str | None:

@@ -34,7 +34,7 @@ from ssl_core.algorithms.common import (
     soft_cross_entropy,
 )
 from ssl_core.divergences import DIVERGENCES, Divergence
-from ssl_core.errors import check_number
+from ssl_core.errors import check_flag, check_number
 from ssl_core.mixing import draw_mixing_coefficients, mix
 from ssl_core.schedules import gaussian_ramp_up
 from ssl_core.targets import one_hot
@@ -65,6 +65,8 @@ class Config:
     def __post_init__(self) -> None:
         check_weights(self.unlabeled_weight, self.ramp_fraction, self.entropy_weight)
         check_number("mixup_alpha", self.mixup_alpha, 0.0, low_open=True)
+        check_flag("mix_logits", self.mix_logits)
+        check_flag("supervised_mixup", self.supervised_mixup)
         check_divergence(self.divergence)
 
 
@@ -132,5 +134,5 @@ class ICT:
             return cross_entropy(student(images), batch.labels)
         order, coefficients = self._pairs(len(images), generator)
         logits = student(mix(images, images[order], coefficients))
-        targets = one_hot(batch.labels, logits.shape[1])
+        targets = one_hot(batch.labels, logits.shape[1], images.dtype)
         return soft_cross_entropy(logits, mix(targets, targets[order], coefficients))

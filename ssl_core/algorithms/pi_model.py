@@ -30,6 +30,7 @@ from ssl_core.algorithms.common import (
     probabilities,
 )
 from ssl_core.divergences import DIVERGENCES, Divergence
+from ssl_core.errors import check_flag
 from ssl_core.schedules import gaussian_ramp_up
 
 
@@ -53,6 +54,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_weights(self.unlabeled_weight, self.ramp_fraction, self.entropy_weight)
+        check_flag("consistency_on_labeled", self.consistency_on_labeled)
         check_divergence(self.divergence)
 
 

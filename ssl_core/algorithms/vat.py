@@ -71,10 +71,15 @@ class Config:
 
 
 def unit_rows(directions: Tensor) -> Tensor:
-    """Return each row of (B, ...) scaled to Euclidean norm 1; a zero row stays zero."""
+    """Return each row of (B, ...) scaled to Euclidean norm 1; a zero row stays zero.
+
+    The largest entry is brought to 1 first: the squares of a confident prediction's gradient
+    underflow, and a norm of 0 would blow the row up.
+    """
     rows = directions.flatten(1)
-    norms = rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
-    units: Tensor = rows / norms
+    tiny = torch.finfo(rows.dtype).tiny
+    rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
+    units: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(tiny)
     return units.view_as(directions)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssl_core.data.catalogue import DATASET_CARDS
-from ssl_core.errors import UserError, check_choice, check_integer
+from ssl_core.errors import UserError, check_choice, check_flag, check_integer, check_text
 from ssl_core.names import DATASET_NAMES
+
+SMALLEST_SIDE = 8  # the network halves the resolution twice
+LARGEST_SIDE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_choice("dataset", self.dataset, DATASET_NAMES)
+        if self.data_dir is not None:
+            check_text("data_dir", self.data_dir)
+        if self.image_size is not None:
+            check_integer("image_size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
+        if self.flip is not None:
+            check_flag("flip", self.flip)
         if self.num_labels is not None:
             check_integer("num_labels", self.num_labels, 1)
         if self.num_validation is not None:

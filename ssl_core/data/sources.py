@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssl_core.data import digits, folder, vision_sets
+from ssl_core.data.config import LARGEST_SIDE, SMALLEST_SIDE
 from ssl_core.data.images import LabeledImages
 from ssl_core.errors import UserError, check_integer
 
@@ -67,7 +68,7 @@ def _place(dataset: str, data_dir: str | None, image_size: int | None) -> tuple[
             f"data set folder needs --data-dir; allowed: a folder with {folder.LAYOUT}; give its path."
         )
     size = DEFAULT_IMAGE_SIZE if image_size is None else image_size
-    check_integer("image-size", size, folder.SMALLEST_SIDE, 1024)
+    check_integer("image-size", size, SMALLEST_SIDE, LARGEST_SIDE)
     if dataset != "folder" and image_size is not None:
         raise UserError(
             f"image-size is {image_size} with {dataset}; allowed: none, its images have one size; leave "

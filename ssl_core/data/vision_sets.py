@@ -61,6 +61,11 @@ def _open(name: str, data_dir: Path, read: Callable[[bool], Any]) -> Any:
         return read(False)
     except RuntimeError:
         pass  # torchvision's "not found or corrupted"
+    except OSError as error:
+        raise UserError(
+            f"data set {name} in {data_dir} cannot be read ({error}); allowed: files you may read; change "
+            "their permissions, or give another --data-dir."
+        ) from error
     try:
         return read(True)
     except (URLError, OSError, RuntimeError) as error:

@@ -31,10 +31,11 @@ from ssl_core.names import (
     OPTIMIZER_NAMES,
     PRECISIONS,
     algorithm_name,
+    check_device,
     divergence_name,
     parse_model_name,
 )
-from ssl_core.published import published_default, published_divergence
+from ssl_core.published import longest_horizon, published_default, published_divergence
 
 TRAINING_PARAMETERS = ("learning_rate", "weight_decay", "ema_horizon")
 LARGEST_SEED = 2**63 - 1
@@ -87,6 +88,7 @@ class TrainingConfig:
         check_choice("metric", self.metric, METRIC_NAMES)
         check_choice("precision", self.precision, PRECISIONS)
         check_integer("threads", self.threads, 1)
+        check_device(self.device)
         check_integer("seed", self.seed, 0, LARGEST_SEED)
 
     @property
@@ -123,8 +125,8 @@ class TrainingConfig:
         card = DATASET_CARDS[data.dataset]
         data = dataclasses.replace(
             data,
-            num_labels=data.num_labels or card.num_labels,
-            num_validation=data.num_validation or card.num_validation,
+            num_labels=record.get("num_labels", card.num_labels),
+            num_validation=record.get("num_validation", card.num_validation),
         )
         settings: dict[str, Any] = {
             "model": card.model,
@@ -157,6 +159,8 @@ def _parameters(
         optimizer=settings.get("optimizer", "adamw"),
     )
     values = default.parameters | dict(given)
+    if "ema_horizon" not in given:
+        values["ema_horizon"] = min(values["ema_horizon"], longest_horizon(settings["max_steps"]))
     if "unlabeled_weight" in names and "unlabeled_weight" not in values:
         raise UserError(
             f"parameters has no unlabeled_weight; allowed: a number >= 0, because nobody published one "

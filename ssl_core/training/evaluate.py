@@ -73,8 +73,8 @@ def evaluate(
     correct: list[Tensor] = []
     finite = torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, len(indices), EVALUATION_BATCH):
-        chosen = torch.from_numpy(np.ascontiguousarray(indices[start : start + EVALUATION_BATCH]))
-        truth = torch.from_numpy(np.ascontiguousarray(labels[start : start + EVALUATION_BATCH]))
+        chosen = torch.from_numpy(indices[start : start + EVALUATION_BATCH].copy())
+        truth = torch.from_numpy(labels[start : start + EVALUATION_BATCH].copy())
         logits = network(normalise(store.take(chosen), normalisation))
         finite &= torch.isfinite(logits).all()
         correct.append(logits.argmax(dim=1) == truth.to(device))

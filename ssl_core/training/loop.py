@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -75,7 +76,12 @@ class Training:
         )
         self._generators = {
             stream: generator_for(config.seed, stream, self._device)
-            for stream in ("labeled_augmentation", "unlabeled_augmentation", "method")
+            for stream in (
+                "labeled_augmentation",
+                "further_labeled_views",
+                "unlabeled_augmentation",
+                "method",
+            )
         }
         self._finite = torch.ones((), dtype=torch.bool, device=self._device)
         self._term_sums: dict[str, Tensor] = {}
@@ -144,6 +150,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state`` was taken, with the same configuration and images."""
+        state = copy.deepcopy(state)  # training on must not change what the caller keeps
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
         self.ema.network.load_state_dict(state["ema"])
@@ -188,8 +195,10 @@ class Training:
             unlabeled_views = self._views(
                 self._store.take(chosen), self.algorithm.unlabeled_views, "unlabeled_augmentation"
             )
+        # The first view is the same for every method: further ones draw from another stream.
         return Batch(
-            labeled=self._views(labeled, self.algorithm.labeled_views, "labeled_augmentation"),
+            labeled=self._views(labeled, 1, "labeled_augmentation")
+            + self._views(labeled, self.algorithm.labeled_views - 1, "further_labeled_views"),
             labels=self._labels[positions].to(self._device),
             unlabeled=unlabeled_views,
         )

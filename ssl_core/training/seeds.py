@@ -13,6 +13,7 @@ STREAMS = (
     "unlabeled_augmentation",
     "method",
     "statistics",
+    "further_labeled_views",
 )
 
 

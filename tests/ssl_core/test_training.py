@@ -247,7 +247,7 @@ class TestConfiguration:
 
     def test_a_missing_value_takes_its_default_and_null_means_missing(self):
         bare = TrainingConfig.from_record({"algorithm": "vat"})
-        nulls = {"model": None, "max_steps": None, "optimizer": None, "num_labels": None}
+        nulls = {"model": None, "max_steps": None, "optimizer": None}
         assert TrainingConfig.from_record({"algorithm": "vat", **nulls}) == bare
         assert (bare.data.num_labels, bare.data.num_validation) == (20, 400)
         assert (bare.model, bare.max_steps, bare.batch_size) == ("wrn-10-1", 450, 50)
