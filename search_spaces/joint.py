@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from search_spaces import SEARCH_SPACES
 from search_spaces.common import FIELD_OF, GivenTrial, Parameters, SpaceContext
 from ssl_core.errors import UserError
-from ssl_core.published import published_default, published_divergence
+from ssl_core.published import PublishedDefault, published_default, published_divergence
 
 
 class ChoosingTrial(Protocol):
@@ -133,21 +133,27 @@ class StudySpace:
     ) -> dict[str, Any]:
         """Return a configuration as a trial of this study, values moved into their ranges.
 
+        What the configuration does not name takes its published value.
+
         Raises:
             UserError: the study does not search that method with that divergence.
         """
-        return self._trial_at(algorithm, divergence, parameters)[0]
+        self._check_cell(algorithm, divergence)
+        published = self._published(algorithm, divergence).parameters
+        return self._trial_at(algorithm, divergence, published | dict(parameters))[0]
 
-    def _trial_at(
-        self, algorithm: str, divergence: str | None, parameters: Mapping[str, float]
-    ) -> tuple[dict[str, Any], dict[str, float]]:
-        """Return a configuration's trial parameters, and what moved fields were moved to."""
+    def _check_cell(self, algorithm: str, divergence: str | None) -> None:
         if (algorithm, divergence) not in self.cells():
             raise UserError(
                 f"{algorithm} with {divergence} is not part of the search; allowed: "
                 f"{', '.join(f'{a} with {d}' for a, d in self.cells())}; leave it out or add it to --alg "
                 "and --divergence."
             )
+
+    def _trial_at(
+        self, algorithm: str, divergence: str | None, parameters: Mapping[str, float]
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        """Return a configuration's trial parameters, and what moved fields were moved to."""
         context = self.context(algorithm, divergence)
         trial = GivenTrial(parameters, context)
         used = SEARCH_SPACES[algorithm](trial, context)
@@ -160,13 +166,7 @@ class StudySpace:
         return params, moved
 
     def _default(self, algorithm: str, divergence: str | None) -> DefaultTrial:
-        published = published_default(
-            algorithm,
-            divergence,
-            num_classes=self.num_classes,
-            setting=self.setting,
-            optimizer=self.optimizer,
-        )
+        published = self._published(algorithm, divergence)
         params, moved = self._trial_at(algorithm, divergence, published.parameters)
         notes = [published.source, *([published.note] if published.note else [])]
         notes += [f"{name} moved into the range ({value:.4g})" for name, value in moved.items()]
@@ -174,4 +174,13 @@ class StudySpace:
             params=params,
             source="; ".join(notes),
             converted=divergence != published_divergence(algorithm),
+        )
+
+    def _published(self, algorithm: str, divergence: str | None) -> PublishedDefault:
+        return published_default(
+            algorithm,
+            divergence,
+            num_classes=self.num_classes,
+            setting=self.setting,
+            optimizer=self.optimizer,
         )

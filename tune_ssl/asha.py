@@ -33,7 +33,7 @@ def rung_steps(max_steps: int, *, grace: int | None, reduction_factor: int) -> t
     """Return the steps at which trials are evaluated: the rungs, then the full length.
 
     Args:
-        grace: the first rung; None for max_steps / reduction_factor^2.
+        grace: the first rung; None for rungs at 1/reduction_factor^2 and 1/reduction_factor.
         reduction_factor: eta >= 2, by which steps grow from rung to rung.
 
     Raises:
@@ -47,7 +47,7 @@ def rung_steps(max_steps: int, *, grace: int | None, reduction_factor: int) -> t
                 f"max-steps is {max_steps}, too short for rungs at 1/{shortest} and 1/{reduction_factor}; "
                 f"allowed: {shortest} or more; raise it, or use --scheduler none."
             )
-        grace = max_steps // shortest
+        return (-(-max_steps // shortest), -(-max_steps // reduction_factor), max_steps)
     check_integer("grace", grace, 1)
     if grace >= max_steps:
         raise UserError(
@@ -69,7 +69,7 @@ def decide(earlier: Sequence[float], value: float, *, reduction_factor: int) -> 
     is their 1 - 1/eta quantile, linearly interpolated.
     """
     if not earlier:
-        return RungDecision(value=value, cutoff=None, population=0, kept=True)
+        return RungDecision(value=value, cutoff=None, population=0, kept=math.isfinite(value))
     cutoff = float(np.quantile(np.asarray(earlier, dtype=np.float64), 1.0 - 1.0 / reduction_factor))
     kept = math.isfinite(value) and value >= cutoff
     return RungDecision(value=value, cutoff=cutoff, population=len(earlier), kept=kept)

@@ -47,7 +47,7 @@ class RankedTrial:
 def rank_trials(trials: Sequence[FrozenTrial]) -> list[RankedTrial]:
     """Return the complete trials, best first; among equal values the earlier one."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    complete.sort(key=lambda trial: (-_value(trial), trial.number))
+    complete.sort(key=_order)
     if not complete:
         return []
     first = _correct(complete[0])
@@ -79,6 +79,12 @@ def rank_trials(trials: Sequence[FrozenTrial]) -> list[RankedTrial]:
     return ranked
 
 
+def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Return the complete trial of rank 1, None where no trial is complete."""
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
+    return min(complete, key=_order, default=None)
+
+
 def mcnemar_p_value(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     """Return the exact two-sided p-value that two classifiers err equally often.
 
@@ -89,8 +95,21 @@ def mcnemar_p_value(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_])
     second_only = int((second & ~first).sum())
     differing = first_only + second_only
     smaller = min(first_only, second_only)
-    tail = sum(math.comb(differing, count) for count in range(smaller + 1))
-    return min(1.0, float(2 * tail / 2**differing))
+    term = math.exp(
+        math.lgamma(differing + 1)
+        - math.lgamma(smaller + 1)
+        - math.lgamma(differing - smaller + 1)
+        - differing * math.log(2)
+    )
+    tail = 0.0
+    for count in range(smaller, -1, -1):  # from the largest term of the binomial tail down
+        tail += term
+        term *= count / (differing - count + 1)
+    return min(1.0, 2 * tail)
+
+
+def _order(trial: FrozenTrial) -> tuple[float, int]:
+    return -_value(trial), trial.number
 
 
 def _value(trial: FrozenTrial) -> float:

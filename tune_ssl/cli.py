@@ -6,6 +6,7 @@ Workflows are imported inside their commands: help, a mistyped name and completi
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -372,18 +373,13 @@ def search(
     from tune_ssl.workflows.settings import settings_from
 
     settings = settings_from(config, {k: v for k, v in flags.items() if v is not None})
-    from tune_ssl.workflows import search as workflow
-
+    invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, False)
     if dry_run:
         _print_plan(settings, name, output)
         return
-    outcome = workflow.search(
-        settings,
-        _invocation(time_limit, device_hours, address, dashboard, ship_code, False),
-        _console(),
-        name=name,
-        output=output,
-    )
+    from tune_ssl.workflows import search as workflow
+
+    outcome = workflow.search(settings, invocation, _console(), name=name, output=output)
     _finish(outcome, result_format)
 
 
@@ -457,7 +453,7 @@ def export(
         check_integer("top", top, 1)
     text = format_records(results.best_records(RunDirectory.open(run, output), top), form)
     if file is None:
-        sys.stdout.write(text)
+        _write_stdout(text)
         return
     try:
         write_atomically(file, text.encode())
@@ -570,11 +566,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _say(str(error), 2, debug)
     except TyperException as error:
         return _say(" ".join(error.format_message().split()), error.exit_code, debug)
-    except BrokenPipeError:
-        return 0  # whoever read stdout has seen enough
     except Exception as error:
-        text = f"internal error: {type(error).__name__}: {error}; add --debug for the traceback"
-        return _say(text, 1, debug)
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        return _say(f"internal error: {message}; add --debug for the traceback", 1, debug)
 
 
 def _say(text: str, code: int, debug: bool = False) -> int:
@@ -593,7 +587,16 @@ def _console() -> Console:
 def _print_json(value: Any) -> None:
     import json
 
-    print(json.dumps(value, indent=2))
+    _write_stdout(json.dumps(value, indent=2) + "\n")
+
+
+def _write_stdout(text: str) -> None:
+    """Write a result; whoever reads it may stop reading when it has seen enough."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the flush at exit
 
 
 def _check_names(flags: dict[str, Any]) -> None:
@@ -678,14 +681,13 @@ def _invocation(
 def _print_plan(settings: Any, name: str | None, output: str) -> None:
     from ssl_core.data.prepare import prepare
     from tune_ssl.run import new_run
-    from tune_ssl.workflows import search as workflow
+    from tune_ssl.workflows import plan
 
     new_run(name, output, settings)
     shared = prepare(settings.data())
-    settings = workflow.with_data(settings, shared)
-    workflow.describe_data(settings, shared, _console())
-    for line in workflow.describe_plan(settings, shared):
-        print(line)
+    settings = plan.with_data(settings, shared)
+    plan.describe_data(settings, shared, _console())
+    _write_stdout("".join(f"{line}\n" for line in plan.describe_plan(settings, shared)))
 
 
 def _finish(outcome: Any, result_format: str) -> None:
@@ -693,21 +695,19 @@ def _finish(outcome: Any, result_format: str) -> None:
     from tune_ssl.machine import command_path
     from tune_ssl.views import tables
     from tune_ssl.views.export import format_records
+    from tune_ssl.views.messages import say
 
     if result_format == "json":
-        sys.stdout.write(format_records(outcome.records, "json"))
+        _write_stdout(format_records(outcome.records, "json"))
     elif outcome.records:
         tables.print_best(outcome.records)
     sys.stdout.flush()
     console = _console()
-    console.print(outcome.message, highlight=False, soft_wrap=True)
+    say(console, outcome.message)
     if outcome.records:
         best = outcome.directory.best_path
-        console.print(
-            f"best configurations: {best}\nnext: {command_path('tune-ssl')} train {best}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(console, f"best configurations: {best}")
+        say(console, f"next: {command_path('tune-ssl')} train {best}")
     raise Exit(outcome.exit_code)
 
 

@@ -14,20 +14,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from tune_ssl.run import RunConfig, RunDirectory, trial_seed, write_yaml
 from tune_ssl.storage import RunStorage
-from tune_ssl.study import REASON, RESULT, SECONDS, Assignment, Counts, SearchStudy, Verdict
+from tune_ssl.study import ATTEMPT, RESULT, SECONDS, Assignment, Counts, SearchStudy, Verdict
 from tune_ssl.worker import (
     END,
     ERROR,
+    INTERRUPTED,
     NON_FINITE,
     OUT_OF_MEMORY,
     RUNG,
     SliceReport,
     Task,
     attempt_folder,
+    weights_path,
 )
 
 WEIGHTS_KEPT = 10
@@ -97,9 +99,17 @@ class SearchDriver:
         self._clock = clock
         self._began = clock()
         self._weights_dropped: set[int] = set()
+        self._failures: Counter[str] = Counter()
         self._device_seconds = float(
             sum(trial.user_attrs.get(SECONDS, 0.0) for trial in study.get_trials())
         )
+
+    def tidy(self) -> None:
+        """Remove what an earlier driver, killed at the wrong moment, left of finished trials."""
+        there = set(self._storage.list("trials"))
+        for trial in self.study.get_trials():
+            if trial.state.is_finished() and f"{trial.number:04d}" in there:
+                self._remove_leftovers(trial)
 
     # Asked by whoever runs the workers
 
@@ -255,6 +265,9 @@ class SearchDriver:
             return self.study.prune_without_value(number, attempt, reason)
         if report.kind == OUT_OF_MEMORY:
             return self._out_of_memory(report)
+        if report.kind == INTERRUPTED:
+            self._interrupt(number, attempt, report.reason or "the storage failed")
+            return Verdict.STOP
         if report.kind == ERROR:
             return self._failed(report)
         return Verdict.CONTINUE
@@ -267,51 +280,63 @@ class SearchDriver:
         return Verdict.STOP
 
     def _failed(self, report: SliceReport) -> Verdict:
-        text = report.error or "no traceback"
         folder = self._directory.trial_path(report.number)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(text)
-        reason = text.strip().splitlines()[-1]
+        (folder / "error.txt").write_text(report.error or "no traceback")
+        reason = report.reason or "an unknown error"
         verdict = self.study.fail(report.number, report.attempt, reason)
-        self._give_up_if_hopeless()
+        self._give_up_if_hopeless(reason)
         return verdict
 
-    def _give_up_if_hopeless(self) -> None:
-        trials = self.study.get_trials()
-        if any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
-            return
-        reasons = Counter(
-            trial.user_attrs.get(REASON) for trial in trials if trial.state == TrialState.FAIL
-        )
-        for reason, times in reasons.items():
-            if times >= HOPELESS_AFTER:
-                self.hopeless = str(reason)
-                self.drain(f"{times} trials failed alike and none succeeded: {reason}")
+    def _give_up_if_hopeless(self, reason: str) -> None:
+        """Drain where this invocation saw a failure often and the study never saw a success."""
+        self._failures[reason] += 1
+        counts = self.counts()
+        if self._failures[reason] >= HOPELESS_AFTER and counts.complete + counts.pruned == 0:
+            self.hopeless = reason
+            self.drain(f"{self._failures[reason]} trials failed alike and none succeeded: {reason}")
 
     def _interrupt(self, number: int, attempt: int, reason: str) -> None:
         self._write_seconds(number)
         waits = self.study.interrupt(number, attempt, reason)
         self.running.pop(number, None)
         self._log("waiting" if waits else "ended", number, attempt, reason=reason)
+        trial = self.study.get_trial(number)
+        if trial.state.is_finished():
+            self._remove_leftovers(trial)
 
     def _retire(self, number: int) -> None:
         """Tidy up after a trial that has ended: its checkpoints, and weights nobody will want."""
         trial = self.running.pop(number, None)
         if trial is None:  # interrupted, to be continued
             return
-        state = self.study.get_trial(number).state
-        self._log("ended", number, trial.attempt, state=state.name, value=trial.value)
-        for attempt in range(1, trial.attempt + 1):
-            self._storage.delete(attempt_folder(number, attempt))
-        if state == TrialState.COMPLETE:
+        finished = self.study.get_trial(number)
+        self._log("ended", number, trial.attempt, state=finished.state.name, value=trial.value)
+        self._remove_leftovers(finished)
+        if finished.state == TrialState.COMPLETE:
             self._keep_best_weights()
+
+    def _remove_leftovers(self, trial: FrozenTrial) -> None:
+        """Delete a finished trial's checkpoints, and weights of attempts that did not count."""
+        named = trial.system_attrs.get(RESULT, {}).get("weights")
+        for attempt in range(1, trial.system_attrs.get(ATTEMPT, 0) + 1):
+            self._delete(attempt_folder(trial.number, attempt))
+            weights = weights_path(trial.number, attempt)
+            if weights != named:
+                self._delete(weights)
+
+    def _delete(self, path: str) -> None:
+        try:
+            self._storage.delete(path)
+        except OSError as error:  # a file that stays costs space, not the search
+            self._directory.log_event("not deleted", path=path, reason=str(error))
 
     def _keep_best_weights(self) -> None:
         complete = [t for t in self.study.get_trials() if t.state == TrialState.COMPLETE]
         ranked = sorted(complete, key=lambda t: (-(t.value or 0.0), t.number))
         for trial in ranked[WEIGHTS_KEPT:]:
             if trial.number not in self._weights_dropped:
-                self._storage.delete(trial.system_attrs[RESULT]["weights"])
+                self._delete(trial.system_attrs[RESULT]["weights"])
                 self._weights_dropped.add(trial.number)
 
     def _write_seconds(self, number: int) -> None:

@@ -8,6 +8,7 @@ opening, and a write that fails is taken back.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -101,12 +102,18 @@ def _cut_torn_tail(path: Path) -> str | None:
             f"{path} is damaged in record {number}, and {len(following)} whole records follow it; "
             "allowed: damage at the end only, which is mended; restore the file from a copy."
         )
-    kept = path.with_name(f"{path.name}.torn-{time.strftime('%Y%m%dT%H%M%S')}")
+    kept = _unused(path.with_name(f"{path.name}.torn-{time.strftime('%Y%m%dT%H%M%S')}"))
     kept.write_bytes(tail)
     os.truncate(path, good)
     return (
         f"{path.name} ended in {len(tail)} bytes of a torn record; they were moved to {kept.name}."
     )
+
+
+def _unused(path: Path) -> Path:
+    """Return the path, or the first with a number behind it that does not exist."""
+    candidates = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(found for found in itertools.chain([path], candidates) if not found.exists())
 
 
 def _length_of_whole_records(data: bytes) -> int:

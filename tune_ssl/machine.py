@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -37,7 +38,10 @@ def memory_bytes() -> tuple[int, int] | None:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    found = re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", "\n".join(lines), re.MULTILINE)
+    kilobytes = {name: int(value) for name, value in found}
+    if len(kilobytes) < 2:
+        return None
     return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
 
 

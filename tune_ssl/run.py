@@ -31,7 +31,14 @@ import yaml
 from search_spaces.joint import StudySpace, Suggestion
 from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.data.config import DataConfig
-from ssl_core.errors import UserError, check_choice, check_integer, check_keys, check_number
+from ssl_core.errors import (
+    UserError,
+    check_choice,
+    check_integer,
+    check_keys,
+    check_number,
+    check_text,
+)
 from ssl_core.files import write_atomically
 from ssl_core.names import (
     EVALUATED_NETWORKS,
@@ -123,8 +130,14 @@ class RunConfig:
         for name in ("threads", "concurrency"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), 1)
+        if self.storage is not None:
+            check_text("storage", self.storage)
+        for start in self.start_from:
+            _check_start(start)
         self.rungs()
-        self.space(num_classes=10)
+        space = self.space(num_classes=10)
+        for start in self.start_from:
+            space.params_for(start["algorithm"], start.get("divergence"), start["parameters"])
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> RunConfig:
@@ -141,7 +154,7 @@ class RunConfig:
         values["divergence"] = _names(values.get("divergence"), divergence_name)
         if not values["alg"]:
             raise UserError("no --alg was given; allowed: a method, a comma list or any; name one.")
-        values["start_from"] = tuple(values.get("start_from") or ())
+        values["start_from"] = _starts(values.get("start_from"))
         return cls(**values)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -241,8 +254,8 @@ class RunDirectory:
         Raises:
             UserError: there is no run.
         """
-        for path in (Path(run), Path(output) / run):
-            if (path / "config.yaml").is_file() and (path / "study.journal").is_file():
+        for path in (Path(run).expanduser(), Path(output).expanduser() / run):
+            if (path / "config.yaml").is_file():
                 return cls(path.resolve())
         raise UserError(
             f"{run!r} is no run; allowed: a run's folder or its name below {output!r}"
@@ -270,24 +283,26 @@ class RunDirectory:
         return self.path / "trials" / f"{number:04d}"
 
     def create(self) -> None:
-        """Make the folder, which must not exist.
+        """Make the folder, which must not exist or be empty.
 
         Raises:
             UserError: a run of that name exists, or the folder cannot be made.
         """
+        self.check_new()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.mkdir()
-        except FileExistsError as error:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot_write(self.path.parent, error.strerror) from error
+
+    def check_new(self) -> None:
+        """Raise UserError where a run of that name exists."""
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            return  # left by a driver that was killed before it wrote anything
+        if self.path.exists() or self.path.is_symlink():
             raise UserError(
                 f"run {self.name!r} exists in {str(self.path.parent)!r}; allowed: a new name; give another "
                 f"--name, or continue it: tune-ssl resume {self.path}"
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"output folder {str(self.path.parent)!r} cannot be written ({error.strerror}); allowed: a "
-                "folder you may write; give it as --output."
-            ) from error
+            )
 
     def read_config(self) -> RunConfig:
         """Return the run's settings.
@@ -327,15 +342,18 @@ def new_run(name: str | None, output: str, config: RunConfig) -> RunDirectory:
             "give such a name."
         )
     directory = RunDirectory((Path(output).expanduser() / name).absolute())
-    if directory.path.exists():
-        directory.create()  # raises
+    directory.check_new()
     nearest = next(parent for parent in directory.path.parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(
-            f"output folder {output!r} cannot be written; allowed: a folder you may write; give it as "
-            "--output."
-        )
+        raise _cannot_write(directory.path.parent, f"{nearest} cannot be written")
     return directory
+
+
+def _cannot_write(folder: Path, why: str | None) -> UserError:
+    return UserError(
+        f"output folder {str(folder)!r} cannot be written ({why}); allowed: a folder you may write; give "
+        "it as --output."
+    )
 
 
 @contextmanager
@@ -382,6 +400,17 @@ def _take_lock(file: TextIO, directory: RunDirectory, steal: bool) -> None:
         )
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that takes 3e-4 for a number; YAML 1.1 wants 3.0e-4 and gives a text otherwise."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+    list("-+.0123456789"),
+)
+
+
 def read_yaml(path: Path) -> Any:
     """Return the content of a YAML file.
 
@@ -389,7 +418,7 @@ def read_yaml(path: Path) -> Any:
         UserError: it is not there, cannot be read, or is no YAML.
     """
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise UserError(
             f"{str(path)!r} cannot be read ({error.strerror}); allowed: a YAML file; check the path."
@@ -429,8 +458,29 @@ def _names(given: Any, canonical: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(canonical(str(name)) for name in names))
 
 
+def _starts(given: Any) -> tuple[dict[str, Any], ...]:
+    if not isinstance(given, list | tuple | None):
+        raise UserError(
+            f"start_from is {given!r}; allowed: a list of configurations, as an export holds; write one."
+        )
+    return tuple(given or ())
+
+
+def _check_start(start: Any) -> None:
+    """Raise UserError unless this is a configuration to start from."""
+    whole = isinstance(start, dict) and isinstance(start.get("parameters"), dict)
+    if not whole or "algorithm" not in start:
+        raise UserError(
+            f"start_from holds {start!r}; allowed: mappings with algorithm, divergence and parameters, as "
+            "an export holds; write such."
+        )
+    for name, value in start["parameters"].items():
+        if not isinstance(value, bool):
+            check_number(f"start_from's {name}", value)
+
+
 def _runs_there(output: str) -> str:
-    folder = Path(output)
+    folder = Path(output).expanduser()
     if not folder.is_dir():
         return " (which does not exist)"
     names = sorted(path.parent.name for path in folder.glob("*/study.journal"))

@@ -7,6 +7,7 @@ a sampler seeded by its number, so a resumed search suggests what the uninterrup
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class NumberSeededSampler(BaseSampler):
-    """Delegates every trial to a fresh sampler seeded by (seed, trial number)."""
+    """Delegates every trial to a fresh sampler seeded by (seed, trial number).
+
+    A parameter that is sampled alone gets a sampler seeded by its name, too: a search killed
+    between two parameters of a trial then draws the second as it would have.
+    """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make = make
@@ -28,8 +33,7 @@ class NumberSeededSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        sequence = np.random.SeedSequence(entropy=self._seed, spawn_key=(trial.number,))
-        self._current = self._make(int(sequence.generate_state(1, np.uint32)[0]))
+        self._current = self._make(self._seed_of(trial.number))
         self._current.before_trial(study, trial)
 
     def infer_relative_search_space(
@@ -52,13 +56,18 @@ class NumberSeededSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """See ``optuna.samplers.BaseSampler``."""
-        return self._current.sample_independent(study, trial, param_name, param_distribution)
+        own = self._make(self._seed_of(trial.number, zlib.crc32(param_name.encode())))
+        return own.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """See ``optuna.samplers.BaseSampler``."""
         self._current.after_trial(study, trial, state, values)
+
+    def _seed_of(self, *key: int) -> int:
+        sequence = np.random.SeedSequence(entropy=self._seed, spawn_key=key)
+        return int(sequence.generate_state(1, np.uint32)[0])
 
 
 def make_sampler(name: str, seed: int, *, conditional: bool) -> BaseSampler:

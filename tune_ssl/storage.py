@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ssl_core.errors import UserError
 from ssl_core.files import write_atomically
@@ -22,7 +23,7 @@ class RunStorage:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._folder = None if "://" in root else Path(root)
+        self._folder = _folder_of(root)
         self._filesystem: Any = None
         self._prefix = ""
         if self._folder is None:
@@ -98,6 +99,13 @@ class RunStorage:
 
     def _at(self, path: str) -> str:
         return f"{self._prefix}/{path}"
+
+
+def _folder_of(root: str) -> Path | None:
+    """Return the folder a root means, None for an object store; ``file://`` means a folder."""
+    if root.startswith("file://"):
+        return Path(unquote(urlsplit(root).path))
+    return None if "://" in root else Path(root)
 
 
 def _open_uri(root: str) -> tuple[Any, str]:

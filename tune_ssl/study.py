@@ -12,7 +12,8 @@ its last checkpoint; an exception FAIL.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ RUNG = "rung"  # followed by the step
 
 # Attributes of a trial that only we read.
 ATTEMPT = "tune_ssl:attempt"
+BEGAN_AT = "tune_ssl:began_at"
 CHECKPOINT = "tune_ssl:checkpoint"
 WITHOUT_PROGRESS = "tune_ssl:attempts_without_progress"
 RESULT = "tune_ssl:result"
@@ -77,6 +79,14 @@ class Assignment:
     attempt: int
     suggestion: Suggestion
     checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstTrial:
+    """Parameters that shall be tried early, and what is said of where they come from."""
+
+    params: Mapping[str, Any]
+    attributes: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +137,12 @@ class SearchStudy:
         self._reduction_factor = reduction_factor
         self._storage = JournalStorage(backend)
         conditional = len(list(space.cells())) > 1
-        self._study = optuna.create_study(
+        if not self._storage.get_all_studies():
+            self._storage.create_new_study([StudyDirection.MAXIMIZE], name)
+        self._study = optuna.load_study(
             storage=self._storage,
             study_name=name,
-            direction=StudyDirection.MAXIMIZE,
             sampler=make_sampler(sampler, seed, conditional=conditional),
-            load_if_exists=True,
         )
         self._id = self._storage.get_study_id_from_name(name)
         self._rung_values = self._recorded_rung_values()
@@ -161,15 +171,13 @@ class SearchStudy:
 
     # Before the first trial, and after an interruption
 
-    def enqueue_defaults(self, defaults: Iterable[DefaultTrial]) -> None:
-        """Queue published defaults as the first trials, at most half of all but at least one."""
-        room = max(1, self.trials // 2)
-        for default in list(defaults)[:room]:
-            self._study.enqueue_trial(default.params, user_attrs={DEFAULT: default.source})
+    def enqueue_first(self, first: Sequence[FirstTrial]) -> None:
+        """Queue what shall be tried before anything is sampled.
 
-    def enqueue(self, params: Mapping[str, Any], origin: str) -> None:
-        """Queue parameters to be tried early, such as an earlier search's best."""
-        self._study.enqueue_trial(dict(params), user_attrs={FOREIGN: origin})
+        Where an earlier driver was killed while it queued them, only the rest are queued.
+        """
+        for trial in list(first)[len(self.get_trials()) :]:
+            self._study.enqueue_trial(dict(trial.params), user_attrs=dict(trial.attributes))
 
     def recover(self, reason: str) -> list[int]:
         """Put every running trial back to waiting, because nobody runs it; return their numbers."""
@@ -183,8 +191,8 @@ class SearchStudy:
     def next(self) -> Assignment | None:
         """Return the next trial to run: a waiting one first, else a new one, None if none is left."""
         trials = self.get_trials()
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        if not waiting and len(trials) >= self.trials:
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        if len(trials) - waiting >= self.trials:
             return None
         trial = self._study.ask()
         suggestion = self.space.suggest(trial)
@@ -192,6 +200,8 @@ class SearchStudy:
         attempt = self._attempt(frozen) + 1
         self._set_system_attribute(trial.number, ATTEMPT, attempt)
         stored = frozen.system_attrs.get(CHECKPOINT)
+        if stored is not None:
+            self._set_system_attribute(trial.number, BEGAN_AT, stored["step"])
         return Assignment(
             number=trial.number,
             attempt=attempt,
@@ -212,6 +222,8 @@ class SearchStudy:
         """
         if not self._is_current(number, attempt):
             return Verdict.STALE
+        if not math.isfinite(value):
+            return self.prune_without_value(number, attempt, f"the value at step {step} is {value}")
         trial = self.get_trial(number)
         key = f"{RUNG} {step}"
         kept: bool
@@ -236,6 +248,10 @@ class SearchStudy:
         self._set_system_attribute(number, CHECKPOINT, asdict(checkpoint))
         return True
 
+    def forget_checkpoint(self, number: int) -> None:
+        """Let a waiting trial begin anew, because its checkpoint is gone."""
+        self._set_system_attribute(number, CHECKPOINT, None)
+
     def add_seconds(self, number: int, seconds: float) -> None:
         """Add to the device time a trial has cost, over all its attempts."""
         before = self.get_trial(number).user_attrs.get(SECONDS, 0.0)
@@ -247,6 +263,8 @@ class SearchStudy:
         """End a trial that reached the full length with its final value and result."""
         if not self._is_current(number, attempt):
             return Verdict.STALE
+        if not math.isfinite(value):
+            return self.prune_without_value(number, attempt, f"the final value is {value}")
         self._storage.set_trial_intermediate_value(self._trial_id(number), self.rungs[-1], value)
         self._set_system_attribute(number, RESULT, dict(result))
         self._finish(number, TrialState.COMPLETE, value)
@@ -276,7 +294,8 @@ class SearchStudy:
         trial = self.get_trial(number)
         if trial.user_attrs.get(STARTED) == attempt:
             stored = trial.system_attrs.get(CHECKPOINT)
-            progressed = stored is not None and stored["attempt"] == attempt
+            began_at = trial.system_attrs.get(BEGAN_AT, 0)
+            progressed = stored is not None and stored["step"] > began_at
             without = 0 if progressed else int(trial.system_attrs.get(WITHOUT_PROGRESS, 0)) + 1
             self._set_system_attribute(number, WITHOUT_PROGRESS, without)
             if without >= ATTEMPTS_WITHOUT_PROGRESS:
@@ -329,14 +348,35 @@ class SearchStudy:
         self._storage.set_trial_system_attr(self._trial_id(number), key, value)
 
 
+def first_trials(
+    defaults: Iterable[DefaultTrial], trials: int, *, started_from: Sequence[FirstTrial] = ()
+) -> list[FirstTrial]:
+    """Return a study's first trials: given ones, then the published defaults.
+
+    Defaults come in the order of their papers' divergences before converted ones, and are at
+    most half of all trials but at least one.
+    """
+    ordered = sorted(defaults, key=lambda default: default.converted)
+    published = [
+        FirstTrial(params=default.params, attributes={DEFAULT: default.source})
+        for default in ordered[: max(1, trials // 2)]
+    ]
+    return [*started_from, *published]
+
+
+def is_running(trial: FrozenTrial) -> bool:
+    """Return whether a trial is being trained, not waiting for a device."""
+    begun = trial.user_attrs.get(STARTED) == trial.system_attrs.get(ATTEMPT)
+    return trial.state == TrialState.RUNNING and begun
+
+
 def count(trials: Iterable[FrozenTrial], asked: int) -> Counts:
     """Return how many trials are in which condition; running are those that began to train."""
     states = dict.fromkeys(TrialState, 0)
     queued = 0
     for trial in trials:
         states[trial.state] += 1
-        if trial.state == TrialState.RUNNING:
-            queued += trial.user_attrs.get(STARTED) != trial.system_attrs.get(ATTEMPT)
+        queued += trial.state == TrialState.RUNNING and not is_running(trial)
     return Counts(
         asked=asked,
         complete=states[TrialState.COMPLETE],
@@ -353,12 +393,17 @@ def read_trials(path: Path) -> tuple[list[FrozenTrial], dict[str, Any]]:
     Raises:
         UserError: there is no study in it.
     """
-    studies = optuna.get_all_study_names(JournalStorage(JournalFileBackend(str(path))))
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); allowed: a journal as a search writes it; 'tune-ssl resume' mends "
+            "a torn end, anything else needs a copy."
+        ) from error
+    studies = optuna.get_all_study_names(storage)
     if not studies:
         raise UserError(
             f"{path} holds no study yet; allowed: the journal of a search that has begun; try later."
         )
-    study = optuna.load_study(
-        study_name=studies[0], storage=JournalStorage(JournalFileBackend(str(path)))
-    )
+    study = optuna.load_study(study_name=studies[0], storage=storage)
     return study.get_trials(deepcopy=False), study.user_attrs

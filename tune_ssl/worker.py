@@ -11,6 +11,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,12 @@ CHECKPOINT_FRACTION = 0.02
 CHECKPOINTS_KEPT = 2
 
 SLICE, RUNG, END = "slice", "rung", "end"
-NON_FINITE, OUT_OF_MEMORY, ERROR = "non_finite", "out_of_memory", "error"
+NON_FINITE, OUT_OF_MEMORY, INTERRUPTED, ERROR = (
+    "non_finite",
+    "out_of_memory",
+    "interrupted",
+    "error",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +46,14 @@ class SliceReport:
     """What a worker tells after each slice.
 
     Args:
-        kind: SLICE, RUNG or END; NON_FINITE, OUT_OF_MEMORY or ERROR end the trial.
+        kind: SLICE, RUNG or END; NON_FINITE, OUT_OF_MEMORY or ERROR end the trial; INTERRUPTED
+            says that the storage failed, so that the trial can go on elsewhere or later.
         seconds: device time of the slice.
         value, details: what was measured, at a rung or the end.
         checkpoint: stored in this slice, if one was.
         weights: path of the evaluated network, at the end.
-        error: traceback of an exception.
+        reason: an exception's type and message, in one line.
+        error: its traceback.
     """
 
     number: int
@@ -57,6 +65,7 @@ class SliceReport:
     details: dict[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     weights: str | None = None
+    reason: str | None = None
     error: str | None = None
     host: str = ""
 
@@ -96,7 +105,8 @@ class TrialRunner:
         self._clock = clock
         self._task: Task | None = None
         self._work: Work | None = None
-        self._error: str | None = None
+        self._failure: Exception | None = None
+        self._last_checkpoint: Checkpoint | None = None
         self._began = 0.0
         self._first_step = 0
         self._stored_at = 0.0
@@ -105,7 +115,8 @@ class TrialRunner:
 
     def begin(self, task: Task) -> None:
         """Take up a trial. Does not raise: an exception is told by the first slice."""
-        self._task, self._work, self._error = task, None, None
+        self._task, self._work, self._failure = task, None, None
+        self._last_checkpoint = None
         self._began = self._stored_at = self._clock()
         self._reported_step = None
         self._own_checkpoints = []
@@ -113,38 +124,48 @@ class TrialRunner:
             work = self._factory(task.record)
             if task.checkpoint is not None:
                 stored = task.checkpoint
-                data = self._storage.read(stored.path)
+                data = self._from_storage(stored.path)
                 work.load_bytes(data, stored.sha256, f"{self._storage.root}/{stored.path}")
             self._work = work
             self._first_step = work.step
-        except Exception:  # of our code or the user's data: it belongs to the trial, told once
-            self._error = traceback.format_exc()
+        except Exception as error:  # of our code or the user's data: it belongs to the trial
+            self._failure = error
 
     def slice(self) -> SliceReport:
         """Advance the trial to its next rung, or for one slice, and say what happened."""
         began = self._clock()
-        if self._work is None or self._error is not None:
-            return self._report(ERROR, began, error=self._error)
+        if self._work is None:
+            assert self._failure is not None
+            return self._failed(self._failure, began)
         try:
             return self._advance(self._work, began)
         except Exception as error:  # told to the driver, which ends the trial
-            kind = OUT_OF_MEMORY if _is_out_of_memory(error) else ERROR
-            return self._report(kind, began, error=traceback.format_exc())
+            return self._failed(error, began)
 
     def store_checkpoint(self) -> Checkpoint:
-        """Store the present state and return its record; the one before the last is removed."""
+        """Store the present state and return its record; the one before the last is removed.
+
+        A step is stored once: the journal may name that file already.
+        """
         assert self._task is not None
         assert self._work is not None
-        task, data = self._task, self._work.to_bytes()
-        path = f"{attempt_folder(task.number, task.attempt)}/step-{self._work.step:06d}.pt"
-        self._storage.write(path, data)
+        task, step = self._task, self._work.step
+        last = self._last_checkpoint
+        if last is not None and last.step == step:
+            return last
+        data = self._work.to_bytes()
+        path = f"{attempt_folder(task.number, task.attempt)}/step-{step:06d}.pt"
+        self._to_storage(path, data)
         self._stored_at = self._clock()
-        if path not in self._own_checkpoints:
-            self._own_checkpoints.append(path)
+        self._own_checkpoints.append(path)
         while len(self._own_checkpoints) > CHECKPOINTS_KEPT:
-            self._storage.delete(self._own_checkpoints.pop(0))
+            with suppress(OSError):  # an old file that stays costs space, not the trial
+                self._storage.delete(self._own_checkpoints.pop(0))
         digest = hashlib.sha256(data).hexdigest()
-        return Checkpoint(path=path, step=self._work.step, sha256=digest, attempt=task.attempt)
+        self._last_checkpoint = Checkpoint(
+            path=path, step=step, sha256=digest, attempt=task.attempt
+        )
+        return self._last_checkpoint
 
     def _advance(self, work: Work, began: float) -> SliceReport:
         # A trial killed between a rung's checkpoint and its report comes back standing on the
@@ -172,8 +193,30 @@ class TrialRunner:
             return self._report(NON_FINITE, began, measured)
         work.verify()
         path = weights_path(self._task.number, self._task.attempt)
-        self._storage.write(path, work.weights())
+        self._to_storage(path, work.weights())
         return self._report(END, began, measured, weights=path)
+
+    def _to_storage(self, path: str, data: bytes) -> None:
+        try:
+            self._storage.write(path, data)
+        except OSError as error:
+            raise _StorageError(
+                f"{self._storage.root}/{path} cannot be written: {error}"
+            ) from error
+
+    def _from_storage(self, path: str) -> bytes:
+        try:
+            return self._storage.read(path)
+        except OSError as error:
+            raise _StorageError(f"{self._storage.root}/{path} cannot be read: {error}") from error
+
+    def _failed(self, error: Exception, began: float) -> SliceReport:
+        kind = ERROR
+        if isinstance(error, _StorageError):
+            kind = INTERRUPTED
+        elif _is_out_of_memory(error):
+            kind = OUT_OF_MEMORY
+        return self._report(kind, began, error=error)
 
     def _next_rung(self, step: int) -> int:
         return next(rung for rung in self._rungs if rung > step)
@@ -191,7 +234,7 @@ class TrialRunner:
         *,
         checkpoint: Checkpoint | None = None,
         weights: str | None = None,
-        error: str | None = None,
+        error: Exception | None = None,
     ) -> SliceReport:
         assert self._task is not None
         return SliceReport(
@@ -204,7 +247,8 @@ class TrialRunner:
             details=measured.details if measured else {},
             checkpoint=checkpoint,
             weights=weights,
-            error=error,
+            reason=None if error is None else _one_line(error),
+            error=None if error is None else "".join(traceback.format_exception(error)),
             host=socket.gethostname(),
         )
 
@@ -222,6 +266,16 @@ def attempt_folder(number: int, attempt: int) -> str:
 def weights_path(number: int, attempt: int) -> str:
     """Return where an attempt stores the evaluated network."""
     return f"{trial_folder(number)}/weights-{attempt}.safetensors"
+
+
+class _StorageError(Exception):
+    """The storage failed, not the trial."""
+
+
+def _one_line(error: Exception) -> str:
+    """Return an exception's type and the first line of its message."""
+    message = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
 
 
 def _is_out_of_memory(error: Exception) -> bool:

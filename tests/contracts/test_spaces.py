@@ -381,3 +381,19 @@ def test_tpe_models_every_parameter_of_the_joint_study_in_groups(monkeypatch):
 def test_a_study_that_cannot_be_is_refused_with_the_reason(space, message):
     with pytest.raises(UserError, match=message):
         space()
+
+
+def test_a_configuration_that_names_only_some_values_takes_the_published_rest():
+    space = study_space("ict")
+    given = {"mixup_alpha": 0.3}
+    params = space.params_for("ict", "mse", given)
+    whole = space.suggest(FixedTrial(params)).parameters
+    published = space.suggest(FixedTrial(space.defaults()[0].params)).parameters
+    assert whole == published | given
+
+
+def test_a_configuration_of_another_cell_is_refused():
+    space = study_space("ict", "supervised", divergences=("mse",))
+    for algorithm, divergence in (("vat", "mse"), ("ict", "kl"), ("supervised", "mse")):
+        with pytest.raises(UserError, match="is not part of the search"):
+            space.params_for(algorithm, divergence, {})

@@ -27,7 +27,7 @@ from tune_ssl.driver import SearchDriver
 from tune_ssl.journal import MemoryJournal, open_journal
 from tune_ssl.run import RunConfig, RunDirectory, trial_seed
 from tune_ssl.storage import RunStorage
-from tune_ssl.study import SearchStudy, Verdict
+from tune_ssl.study import FOREIGN, FirstTrial, SearchStudy, Verdict, first_trials
 from tune_ssl.trial import Measured, pack_correct
 from tune_ssl.worker import Lengths, TrialRunner
 
@@ -246,10 +246,11 @@ class Run:
         self.clock = clock or FakeClock()
         self.storage = RunStorage(str(path))
         self.journal, self.mended = open_journal(self.directory.journal_path)
-        self.study = open_study(self.config, self.directory, fresh=fresh)
+        self.study = open_study(self.config, self.directory)
         self.driver = SearchDriver(
             self.study, self.config, self.directory, self.storage, clock=self.clock, **driver
         )
+        self.driver.tidy()
 
     def workers(self, factory: FakeFactory | None = None, **options) -> Workers:
         return Workers(self.driver, factory or self.factory(), self.storage, **options)
@@ -273,12 +274,24 @@ class Run:
         return self.directory.path / path
 
 
-def open_study(config: RunConfig, directory: RunDirectory, *, fresh: bool) -> SearchStudy:
-    """Open a run's study as ``search`` (fresh) or ``resume`` does."""
-    from tune_ssl.workflows.search import _open_study
+def queue(study: SearchStudy, params, origin: str = "--config") -> None:
+    """Queue one more trial behind those the study has."""
+    there = [FirstTrial(params={}, attributes={})] * len(study.get_trials())
+    study.enqueue_first([*there, FirstTrial(params=params, attributes={FOREIGN: origin})])
 
-    quiet = Console(file=io.StringIO())
-    return _open_study(config, directory, tiny_images(), quiet, fresh=fresh)
+
+def queue_defaults(study: SearchStudy, defaults) -> None:
+    """Queue published defaults as a search does."""
+    study.enqueue_first(first_trials(defaults, study.trials))
+
+
+def open_study(config: RunConfig, directory: RunDirectory, console=None) -> SearchStudy:
+    """Open a run's study as ``search`` and ``resume`` do."""
+    from tune_ssl.workflows import opening
+
+    storage = RunStorage(str(directory.path))
+    quiet = console or Console(file=io.StringIO())
+    return opening.open_study(config, directory, tiny_images(), storage, quiet)
 
 
 class Workers:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from search_spaces.joint import DefaultTrial
 from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.errors import UserError
-from tests.tune_ssl.fakes import begin, make_study, study_on
+from tests.tune_ssl.fakes import begin, make_study, queue, queue_defaults, study_on
 from tune_ssl.asha import decide, rung_steps
 from tune_ssl.study import Verdict
 
@@ -253,7 +253,7 @@ class TestRungsOfAStudy:
         default = DefaultTrial(
             params=study.space.defaults()[0].params, source="a paper", converted=False
         )
-        study.enqueue_defaults([default])
+        queue_defaults(study, [default])
         ours, other = begin(study), begin(study)
         study.report(other.number, 1, 3, 0.9)
         assert study.report(ours.number, 1, 3, 0.0) is Verdict.CONTINUE
@@ -266,7 +266,7 @@ class TestRungsOfAStudy:
 
     def test_configurations_from_elsewhere_are_cut_like_any(self):
         study = make_study()
-        study.enqueue(study.space.defaults()[0].params, "--config")
+        queue(study, study.space.defaults()[0].params)
         ours, other = begin(study), begin(study)
         study.report(other.number, 1, 3, 0.9)
         assert study.report(ours.number, 1, 3, 0.1) is Verdict.STOP

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tests.tune_ssl.fakes import IMAGES, begin, make_study
+from tests.tune_ssl.fakes import IMAGES, begin, make_study, queue_defaults
 from tune_ssl.best import mcnemar_p_value, rank_trials
 from tune_ssl.trial import pack_correct, unpack_correct
 
@@ -24,7 +24,7 @@ def study_with(*trials):
     default = study.space.defaults()[0]
     defaults = [number for number, (_, _, is_default) in enumerate(trials) if is_default]
     assert defaults == list(range(len(defaults))), "defaults come first"
-    study.enqueue_defaults([default] * len(defaults))
+    queue_defaults(study, [default] * len(defaults))
     for correct, seconds, _ in trials:
         number = begin(study).number
         study.add_seconds(number, seconds)

@@ -34,7 +34,7 @@ def no_cluster(monkeypatch) -> None:
     def refuse(*_arguments):
         raise AssertionError("a cluster was asked for")
 
-    monkeypatch.setattr(search_workflow, "_connect", refuse)
+    monkeypatch.setattr(search_workflow, "_connected", refuse)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -148,7 +148,9 @@ class TestBadSearch:
         assert words in refused(*arguments)
 
     def test_a_run_name_that_exists(self, refused, here):
-        RunDirectory(here / "runs" / "first").create()
+        taken = RunDirectory(here / "runs" / "first")
+        taken.create()
+        taken.write_json("environment.json", {})
         line = refused(*SEARCH, "--name", "first")
         assert "run 'first' exists" in line
         assert "tune-ssl resume" in line
@@ -352,14 +354,16 @@ class TestDryRun:
         out, err = capsys.readouterr()
         assert code == 0
         assert "methods: ict / mse, vat / kl\n" in out
-        assert "rungs: 50, 150, full length 450\n" in out
+        assert "rungs: 50, 150; full length 450\n" in out
         assert "trials: 9, the first 2 with published defaults\n" in out
         assert "at most 4050\n" in out
         assert "20 labeled + 777 unlabeled to train on, 400 to choose on" in err.replace("\n", " ")
         assert tree(here) == before
 
     def test_it_checks_as_a_search_would(self, refused, here):
-        RunDirectory(here / "runs" / "first").create()
+        taken = RunDirectory(here / "runs" / "first")
+        taken.create()
+        taken.write_json("environment.json", {})
         assert "exists" in refused(*SEARCH, "--dry-run", "--name", "first")
         assert "labels is 5" in refused(*SEARCH, "--dry-run", "--labels", "5")
         assert "time-limit is" in refused(*SEARCH, "--dry-run", "--time-limit", "soon")

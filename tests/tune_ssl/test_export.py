@@ -179,6 +179,12 @@ class TestTrainReadsItBack:
         recommended = next(record for record in records if record["recommended"])
         assert choose(files[form], recommended=True) == recommended
 
+    def test_a_rank_is_found_wherever_it_stands(self, tmp_path, records):
+        path = tmp_path / "reversed.yaml"
+        path.write_text(format_records(records[::-1], "yaml"))
+        assert choose(path, rank=2) == records[1]
+        assert choose(path) == records[-1]
+
     def test_one_that_is_not_there_is_refused(self, files, records):
         with pytest.raises(UserError, match=f"rank {len(records) + 1}"):
             choose(files["yaml"], rank=len(records) + 1)
@@ -205,12 +211,12 @@ class TestSearchReadsItBack:
     def first_suggestions(self, config: RunConfig, count: int):
         """Return what a search with these settings tries first."""
         from tests.tune_ssl.fakes import make_study
-        from tune_ssl.workflows.search import _enqueue_first
+        from tune_ssl.workflows.opening import _first_trials
 
         study: SearchStudy = make_study(
             space=config.space(NUM_CLASSES), trials=config.trials, rungs=config.rungs()
         )
-        _enqueue_first(study, config)
+        study.enqueue_first(_first_trials(config, study.space))
         return [begin(study).suggestion for _ in range(count)]
 
     @pytest.mark.parametrize("form", ["yaml", "json"])

@@ -340,9 +340,8 @@ class TestOpening:
         with pytest.raises(UserError, match="holds no run"):
             RunDirectory.open("ict", str(tmp_path))
 
-    @pytest.mark.parametrize("missing", ["config.yaml", "study.journal"])
-    def test_half_a_run_is_none(self, run, missing):
-        (run.path / missing).unlink()
+    def test_without_its_settings_it_is_none(self, run):
+        (run.path / "config.yaml").unlink()
         with pytest.raises(UserError, match="is no run"):
             RunDirectory.open("ict", str(run.path.parent))
 
@@ -371,12 +370,18 @@ class TestNewRun:
 
     def test_a_name_that_is_taken_is_refused_with_the_way_to_continue_it(self, tmp_path):
         RunDirectory(tmp_path / "ict").create()
+        RunDirectory(tmp_path / "ict").write_json("environment.json", {})
         before = tree(tmp_path)
         with pytest.raises(UserError, match=r"'ict' exists .*tune-ssl resume .*/ict"):
             new_run("ict", str(tmp_path), small_config())
         with pytest.raises(UserError, match="'ict' exists"):
             RunDirectory(tmp_path / "ict").create()
         assert tree(tmp_path) == before
+
+    def test_an_empty_folder_is_taken_over(self, tmp_path):
+        """A driver that was killed before it wrote anything leaves one."""
+        RunDirectory(tmp_path / "ict").create()
+        new_run("ict", str(tmp_path), small_config()).create()
 
     def test_so_is_one_taken_by_a_file_or_a_dangling_link(self, tmp_path):
         (tmp_path / "file").write_text("")
@@ -471,3 +476,12 @@ class TestFiles:
         directory = RunDirectory(tmp_path)
         assert directory.trial_path(7) == tmp_path / "trials" / "0007"
         assert directory.trial_path(12345) == tmp_path / "trials" / "12345"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("3e-4", 3e-4), ("1E5", 1e5), ("-2e-3", -2e-3), ("1.5e-3", 1.5e-3)]
+)
+def test_numbers_are_read_as_people_write_them(tmp_path, text, number):
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"value: {text}\nname: e3\nversion: 1e\n")
+    assert read_yaml(path) == {"value": number, "name": "e3", "version": "1e"}

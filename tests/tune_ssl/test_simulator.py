@@ -11,6 +11,7 @@ from tests.tune_ssl.fakes import (
     begin,
     make_study,
     quality,
+    queue_defaults,
     records_of,
     small_space,
     study_on,
@@ -126,7 +127,7 @@ def test_halving_keeps_about_the_best_third_at_the_first_rung():
 def test_a_replay_of_the_journal_reproduces_every_decision_from_its_attributes(tmp_path, slots):
     path = tmp_path / "journal"
     study = study_on(path, trials=25)
-    study.enqueue_defaults(study.space.defaults())
+    queue_defaults(study, study.space.defaults())
     simulate(study, curve, slots=slots)
 
     arrived: dict[int, list[float]] = {}

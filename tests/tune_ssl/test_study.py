@@ -13,7 +13,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from ssl_core.errors import UserError
-from tests.tune_ssl.fakes import RUNGS, begin, make_study, small_space, study_on
+from tests.tune_ssl.fakes import (
+    RUNGS,
+    begin,
+    make_study,
+    queue,
+    queue_defaults,
+    small_space,
+    study_on,
+)
 from tune_ssl.journal import MemoryJournal
 from tune_ssl.simulator import simulate
 from tune_ssl.study import (
@@ -172,8 +180,8 @@ class TestWaiting:
 
     def test_it_goes_before_new_trials_and_before_queued_ones(self):
         study = make_study()
-        study.enqueue(study.space.defaults()[0].params, "--config")
-        study.enqueue(study.space.defaults()[0].params, "--config")
+        queue(study, study.space.defaults()[0].params)
+        queue(study, study.space.defaults()[0].params)
         begin(study)
         study.interrupt(0, 1, "node lost")
         assert [begin(study).number for _ in range(4)] == [0, 1, 2, 3]
@@ -347,7 +355,7 @@ class TestCounts:
         for _ in range(6):
             begin(study)
         study.next()  # handed out, but no worker has it
-        study.enqueue(study.space.defaults()[0].params, "--config")
+        queue(study, study.space.defaults()[0].params)
         study.report(0, 1, 3, 0.9)
         study.complete(0, 1, 0.9, {})
         study.report(1, 1, 3, 0.1)
@@ -392,14 +400,14 @@ class TestGoal:
     def test_not_even_where_more_were_queued(self):
         study = make_study(trials=2)
         for _ in range(5):
-            study.enqueue(study.space.defaults()[0].params, "--config")
+            queue(study, study.space.defaults()[0].params)
         handed_out = [study.next() for _ in range(5)]
         assert [trial.number for trial in handed_out if trial is not None] == [0, 1]
 
     def test_a_search_with_more_queued_than_asked_for_finishes_as_many_as_asked(self):
         study = make_study(trials=2)
         for _ in range(5):
-            study.enqueue(study.space.defaults()[0].params, "--config")
+            queue(study, study.space.defaults()[0].params)
         simulate(study, lambda suggestion, step: 0.5, slots=5)
         assert study.counts().finished == 2
 
@@ -472,8 +480,8 @@ class TestDefaults:
 
     def test_they_come_first_and_are_marked_with_their_source(self):
         study = make_study(space=self.space(), trials=20)
-        defaults = study.space.defaults()
-        study.enqueue_defaults(defaults)
+        defaults = sorted(study.space.defaults(), key=lambda default: default.converted)
+        queue_defaults(study, study.space.defaults())
         for number, default in enumerate(defaults):
             assignment = begin(study)
             trial = study.get_trial(number)
@@ -489,14 +497,14 @@ class TestDefaults:
     )
     def test_at_most_half_of_the_trials_but_at_least_one(self, trials, queued):
         study = make_study(space=self.space(), trials=trials)
-        study.enqueue_defaults(study.space.defaults())
+        queue_defaults(study, study.space.defaults())
         found = study.get_trials()
         assert len(found) == queued
         assert all(trial.state == TrialState.WAITING for trial in found)
 
     def test_a_default_is_handed_out_with_the_published_values(self):
         study = make_study()
-        study.enqueue_defaults(study.space.defaults())
+        queue_defaults(study, study.space.defaults())
         assignment = begin(study)
         assert (assignment.suggestion.algorithm, assignment.suggestion.divergence) == (
             "mean_teacher",
@@ -509,7 +517,7 @@ class TestDefaults:
 
     def test_configurations_from_elsewhere_say_so(self):
         study = make_study()
-        study.enqueue(study.space.defaults()[0].params, "--config")
+        queue(study, study.space.defaults()[0].params)
         begin(study)
         assert study.get_trial(0).user_attrs[FOREIGN] == "--config"
         assert DEFAULT not in study.get_trial(0).user_attrs

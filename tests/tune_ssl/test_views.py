@@ -223,6 +223,7 @@ def rendered(table) -> list[str]:
 def record(rank: int, **changes):
     return {
         "rank": rank,
+        "metric": "accuracy",
         "trial": 10 + rank,
         "algorithm": "ict",
         "divergence": "mse",
@@ -342,7 +343,11 @@ class TestStatus:
 
 class TestOtherTables:
     def test_a_training_s_result(self, capsys, tmp_path):
-        metrics = {"validation_accuracy": 0.85, "validation_standard_error": 0.018}
+        metrics = {
+            "metric": "accuracy",
+            "validation_accuracy": 0.85,
+            "validation_standard_error": 0.018,
+        }
         tables.print_trained(Trained(folder=tmp_path / "trained", metrics=metrics))
         out = capsys.readouterr().out
         assert "validation accuracy 85.0 % ± 1.8 %" in out
@@ -354,13 +359,21 @@ class TestOtherTables:
         [(0.85, "the same as the exported"), (0.84, "other than the exported")],
     )
     def test_and_whether_it_is_the_exported_one(self, capsys, tmp_path, exported, words):
-        metrics = {"validation_accuracy": 0.85, "validation_standard_error": 0.018}
+        metrics = {
+            "metric": "accuracy",
+            "validation_accuracy": 0.85,
+            "validation_standard_error": 0.018,
+        }
         metrics["exported_validation_accuracy"] = exported
         tables.print_trained(Trained(folder=tmp_path, metrics=metrics))
         assert words in capsys.readouterr().out
 
     def test_a_folder_with_brackets_in_its_name_is_printed_as_it_is(self, capsys, tmp_path):
-        metrics = {"validation_accuracy": 0.85, "validation_standard_error": 0.018}
+        metrics = {
+            "metric": "accuracy",
+            "validation_accuracy": 0.85,
+            "validation_standard_error": 0.018,
+        }
         folder = tmp_path / "[bold]" / "[x]"
         tables.print_trained(Trained(folder=folder, metrics=metrics))
         assert str(folder) in capsys.readouterr().out
@@ -381,3 +394,10 @@ class TestOtherTables:
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].split() == ["ok", "cores", "8"]
         assert lines[1].split() == ["look", "disk", "full"]
+
+
+def test_a_balanced_metric_is_shown_as_such_with_its_own_value():
+    shown = record(1, metric="balanced_accuracy", validation_balanced_accuracy=0.5)
+    table = "\n".join(rendered(tables.best_table([shown])))
+    assert "validation balanced accuracy" in table
+    assert "50.0 %" in table

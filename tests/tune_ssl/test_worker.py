@@ -20,6 +20,7 @@ from tune_ssl.worker import (
     CHECKPOINTS_KEPT,
     END,
     ERROR,
+    INTERRUPTED,
     NON_FINITE,
     OUT_OF_MEMORY,
     RUNG,
@@ -331,7 +332,7 @@ class TestErrors:
         else:
             file.write_bytes({"altered": b"x" + data[1:], "cut": data[:-1], "emptied": b""}[damage])
         report = bench().begin(attempt=2, checkpoint=stored).runner.slice()
-        assert report.kind == ERROR
+        assert report.kind == (INTERRUPTED if damage == "removed" else ERROR)
         assert stored.path in report.error
 
     @pytest.mark.parametrize("kind", [OutOfMemoryError, LocalizedOutOfMemoryError])
@@ -353,11 +354,12 @@ class TestErrors:
         fault = Fault(where="run", error=RuntimeError("OutOfMemoryError"))
         assert bench(fault=fault).begin().slices()[-1].kind == ERROR
 
-    def test_a_storage_that_fails_is_told_too(self, bench, tmp_path):
+    def test_a_storage_that_fails_interrupts_the_trial_and_does_not_end_it(self, bench, tmp_path):
         bench = bench().begin()
         (tmp_path / "trials").write_text("a file where a folder should be")
         end = bench.slices()[-1]
-        assert (end.kind, end.step) == (ERROR, 3)
+        assert (end.kind, end.step) == (INTERRUPTED, 3)
+        assert str(tmp_path) in end.reason
 
     def test_the_runner_is_as_good_as_new_for_the_trial_after_an_error(self, tmp_path):
         bench = Bench(tmp_path)

@@ -27,6 +27,7 @@ from tests.tune_ssl.fakes import (
 )
 from tune_ssl.driver import Limits
 from tune_ssl.run import RunConfig
+from tune_ssl.workflows import plan, process
 from tune_ssl.workflows import search as workflow
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("no_fsync")
 
 class TestWithData:
     def test_what_the_images_decide_is_written_into_the_settings(self):
-        config = workflow.with_data(RunConfig(alg=("ict",)), tiny_images())
+        config = plan.with_data(RunConfig(alg=("ict",)), tiny_images())
         assert (config.labels, config.validation) == (NUM_CLASSES, NUM_CLASSES)
         assert config.metric == "accuracy"
         assert (config.model, config.max_steps, config.batch_size) == ("wrn-10-1", 450, 50)
@@ -49,31 +50,31 @@ class TestWithData:
             tiny_images(), validation_labels=labels, class_names=("a", "b")
         )
         config = RunConfig(alg=("ict",), dataset="folder", data_dir="x")
-        assert workflow.with_data(config, shared).metric == metric
+        assert plan.with_data(config, shared).metric == metric
 
     def test_a_metric_that_was_asked_for_stays(self):
         config = RunConfig(alg=("ict",), metric="balanced_accuracy")
-        assert workflow.with_data(config, tiny_images()).metric == "balanced_accuracy"
+        assert plan.with_data(config, tiny_images()).metric == "balanced_accuracy"
 
 
 class TestOnCluster:
     def test_without_gpus_trials_run_on_the_cpu(self):
-        config = workflow.on_cluster(small_config(), cpus=4, gpus=0)
+        config = plan.on_cluster(small_config(), cpus=4, gpus=0)
         assert (config.device, config.gpus_per_trial) == ("cpu", 0.0)
         assert (config.threads, config.precision) == (1, "float32")
 
     def test_with_gpus_each_trial_has_one(self):
-        config = workflow.on_cluster(small_config(), cpus=4, gpus=2)
+        config = plan.on_cluster(small_config(), cpus=4, gpus=2)
         assert (config.device, config.gpus_per_trial) == ("cuda", 1.0)
 
     @pytest.mark.parametrize("share", [0.25, 1, 2])
     def test_or_the_share_that_was_asked_for(self, share):
-        config = workflow.on_cluster(small_config(gpus_per_trial=share), cpus=4, gpus=2)
+        config = plan.on_cluster(small_config(gpus_per_trial=share), cpus=4, gpus=2)
         assert (config.device, config.gpus_per_trial) == ("cuda", share)
 
     @pytest.mark.parametrize("changes", [{"gpus_per_trial": 0}, {"device": "cpu"}])
     def test_or_none_where_it_was_not_wanted(self, changes):
-        config = workflow.on_cluster(small_config(**changes), cpus=4, gpus=2)
+        config = plan.on_cluster(small_config(**changes), cpus=4, gpus=2)
         assert (config.device, config.gpus_per_trial) == ("cpu", 0.0)
 
     @pytest.mark.parametrize(
@@ -82,11 +83,11 @@ class TestOnCluster:
     )
     def test_a_training_uses_the_threads_it_was_given(self, cpus_per_trial, threads, expected):
         config = small_config(cpus_per_trial=cpus_per_trial, threads=threads)
-        assert workflow.on_cluster(config, cpus=8, gpus=0).threads == expected
+        assert plan.on_cluster(config, cpus=8, gpus=0).threads == expected
 
     def test_it_changes_nothing_the_second_time(self):
-        once = workflow.on_cluster(small_config(), cpus=4, gpus=2)
-        assert workflow.on_cluster(once, cpus=4, gpus=2) == once
+        once = plan.on_cluster(small_config(), cpus=4, gpus=2)
+        assert plan.on_cluster(once, cpus=4, gpus=2) == once
 
     @pytest.mark.parametrize(
         ("changes", "cpus", "gpus", "words"),
@@ -100,20 +101,20 @@ class TestOnCluster:
     )
     def test_more_than_there_is_is_refused(self, changes, cpus, gpus, words):
         with pytest.raises(UserError, match=words):
-            workflow.on_cluster(small_config(**changes), cpus=cpus, gpus=gpus)
+            plan.on_cluster(small_config(**changes), cpus=cpus, gpus=gpus)
 
 
 class TestPlan:
     def plan(self, **changes) -> dict[str, str]:
-        lines = workflow.describe_plan(small_config(**changes), tiny_images())
+        lines = plan.describe_plan(small_config(**changes), tiny_images())
         return dict(line.split(": ", 1) for line in lines)
 
     def test_it_names_cells_rungs_and_defaults(self):
-        plan = self.plan(alg=("supervised", "ict"), divergence=("mse", "kl"), trials=10)
-        assert plan["methods"] == "supervised, ict / mse, ict / kl"
-        assert plan["rungs"] == "3, 9, full length 27"
-        assert plan["trials"] == "10, the first 3 with published defaults"
-        assert plan["network"].startswith("wrn-10-1, 27 steps of 50 labeled and 50 unlabeled")
+        told = self.plan(alg=("supervised", "ict"), divergence=("mse", "kl"), trials=10)
+        assert told["methods"] == "supervised, ict / mse, ict / kl"
+        assert told["rungs"] == "3, 9; full length 27"
+        assert told["trials"] == "10, the first 3 with published defaults"
+        assert told["network"].startswith("wrn-10-1, 27 steps of 50 labeled and 50 unlabeled")
 
     def test_steps_lie_between_those_of_halving_and_those_of_full_training(self):
         # 27 trials to step 3, 9 of them to 9, 3 of them to 27.
@@ -122,17 +123,17 @@ class TestPlan:
         )
 
     def test_without_a_scheduler_every_step_is_trained(self):
-        plan = self.plan(trials=5, scheduler="none")
-        assert plan["rungs"] == "none, full length 27"
-        assert "at most 135" in plan["steps in all"]
+        told = self.plan(trials=5, scheduler="none")
+        assert told["rungs"] == "none; full length 27"
+        assert "at most 135" in told["steps in all"]
 
     @pytest.mark.parametrize(("trials", "defaults"), [(1, 1), (2, 1), (5, 2), (50, 6)])
     def test_as_many_defaults_are_promised_as_are_queued(self, tmp_path, trials, defaults):
         config = small_config(
             alg=("vat", "mean_teacher", "ict"), divergence=("mse", "kl"), trials=trials
         )
-        plan = dict(line.split(": ", 1) for line in workflow.describe_plan(config, tiny_images()))
-        assert f"the first {defaults} with" in plan["trials"]
+        told = dict(line.split(": ", 1) for line in plan.describe_plan(config, tiny_images()))
+        assert f"the first {defaults} with" in told["trials"]
         assert len(Run(tmp_path / "run", config).trials()) == defaults
 
 
@@ -159,7 +160,7 @@ class TestOpening:
         monkeypatch.setattr("tests.tune_ssl.fakes.tiny_images", lambda: other)
         before = run.study.attributes(), run.file("config.yaml").read_bytes()
         with pytest.raises(UserError, match=r"images of run 'run' have changed \(images_crc32\)"):
-            open_study(run.config, run.directory, fresh=False)
+            open_study(run.config, run.directory)
         assert (run.study.attributes(), run.file("config.yaml").read_bytes()) == before
 
     def test_another_draw_too(self, tmp_path, monkeypatch):
@@ -167,7 +168,7 @@ class TestOpening:
         other = dataclasses.replace(tiny_images(), fingerprint="1" * 64)
         monkeypatch.setattr("tests.tune_ssl.fakes.tiny_images", lambda: other)
         with pytest.raises(UserError, match=r"have changed \(split_sha256\)"):
-            open_study(run.config, run.directory, fresh=False)
+            open_study(run.config, run.directory)
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -181,12 +182,12 @@ class TestOpening:
     def test_settings_that_results_depend_on_may_not_change(self, tmp_path, change, words):
         run = Run(tmp_path / "run")
         with pytest.raises(UserError, match=words):
-            open_study(dataclasses.replace(run.config, **change), run.directory, fresh=False)
+            open_study(dataclasses.replace(run.config, **change), run.directory)
 
     def test_goal_and_pace_may_and_are_written_down(self, tmp_path):
         run = Run(tmp_path / "run")
         changed = dataclasses.replace(run.config, trials=9, concurrency=2)
-        assert open_study(changed, run.directory, fresh=False).trials == 9
+        assert open_study(changed, run.directory).trials == 9
         assert run.directory.read_config() == changed
 
     def test_settings_that_went_through_a_file_are_the_same(self, tmp_path):
@@ -194,7 +195,7 @@ class TestOpening:
             cpus_per_trial=1, entropy_min="search", divergence=("kl",), flip=False
         )
         run = Run(tmp_path / "run", config)
-        open_study(run.directory.read_config(), run.directory, fresh=False)
+        open_study(run.directory.read_config(), run.directory)
 
     def test_defaults_are_not_queued_again(self, tmp_path):
         Run(tmp_path / "run").finish()
@@ -207,11 +208,41 @@ class TestOpening:
         with open(run.directory.journal_path, "ab") as journal:
             journal.write(b'{"op_code":8,"wor')
         console = Console(file=io.StringIO(), width=200)
-        study = workflow._open_study(run.config, run.directory, tiny_images(), console, fresh=False)
+        study = open_study(run.config, run.directory, console)
         assert (
             "warning: study.journal ended in 17 bytes of a torn record" in console.file.getvalue()
         )
         assert study.counts().finished == 6
+
+
+def drained_run(path) -> tuple[Run, str]:
+    """Return a run with one trial drained past its first rung, and that trial's checkpoint."""
+    run = Run(path)
+    workers = run.workers()
+    workers.fill()
+    while "rung 3" not in run.study.get_trial(0).user_attrs:
+        workers.turn()
+    run.driver.drain("SIGTERM")
+    run.driver.close("drained")
+    stored = run.study.get_trial(0).system_attrs["tune_ssl:checkpoint"]
+    return run, stored["path"]
+
+
+class TestCheckpointsOfWaitingTrials:
+    def test_one_that_is_gone_lets_its_trial_begin_anew(self, tmp_path):
+        run, stored = drained_run(tmp_path / "run")
+        run.file(stored).unlink()
+        console = Console(file=io.StringIO(), width=200)
+        study = open_study(run.config, run.directory, console)
+        assert "trial 0 begins anew" in console.file.getvalue()
+        assert study.next().checkpoint is None
+
+    @pytest.mark.parametrize("data", [b"", b"half"])
+    def test_one_that_is_damaged_is_refused_by_its_name(self, tmp_path, data):
+        run, stored = drained_run(tmp_path / "run")
+        run.file(stored).write_bytes(data)
+        with pytest.raises(UserError, match=rf"{stored}.* is damaged or half written"):
+            open_study(run.config, run.directory)
 
 
 class TestOutcome:
@@ -274,7 +305,7 @@ class TestOutcome:
         run = Run(tmp_path / "run").finish()
         self.outcome(run)
         last = yaml.safe_load(run.file("events.jsonl").read_text().splitlines()[-1])
-        assert (last["event"], last["exit_code"]) == ("ended", 0)
+        assert (last["event"], last["exit_code"]) == ("finished", 0)
 
 
 class TestSignals:
@@ -282,7 +313,7 @@ class TestSignals:
     def test_the_first_drains_and_the_second_stops_at_once(self, tmp_path, number):
         driver = Run(tmp_path / "run").driver
         reached = []
-        with workflow._draining_signals(driver):
+        with process.draining_signals(driver):
             os.kill(os.getpid(), number)
             assert driver.draining == signal.Signals(number).name
             reached.append("after the first")
@@ -293,7 +324,7 @@ class TestSignals:
     def test_afterwards_they_mean_what_they_meant_before(self, tmp_path):
         driver = Run(tmp_path / "run").driver
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        with pytest.raises(ValueError, match="in the body"), workflow._draining_signals(driver):
+        with pytest.raises(ValueError, match="in the body"), process.draining_signals(driver):
             raise ValueError("in the body")
         after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         assert before == after
@@ -302,9 +333,9 @@ class TestSignals:
 class TestStdout:
     script = """
 import os
-from tune_ssl.workflows.search import _stdout_to_stderr
+from tune_ssl.workflows.process import stdout_to_stderr
 print("before")
-with _stdout_to_stderr():
+with stdout_to_stderr():
     os.write(1, b"noise of a library\\n")
     print("noise of ours")
 print("a result")

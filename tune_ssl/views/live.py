@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
+from optuna.trial import FrozenTrial
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tune_ssl.best import RankedTrial, rank_trials
+from tune_ssl.best import best_trial
 from tune_ssl.driver import SearchDriver
+from tune_ssl.study import RESULT
+from tune_ssl.views.messages import say
 from tune_ssl.views.text import duration, percent
 
 REFRESH_SECONDS = 0.5
@@ -29,7 +32,7 @@ class LiveView:
         self._slots = slots
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._shown_at = 0.0
-        self._best: RankedTrial | None = None
+        self._best: FrozenTrial | None = None
         self._complete = -1
 
     def __enter__(self) -> LiveView:
@@ -57,7 +60,7 @@ class LiveView:
             first = self._shown_at == 0.0
             self._shown_at = now
             if not first:
-                self._console.print(self._line(), highlight=False, soft_wrap=True)
+                say(self._console, self._line())
 
     def _line(self) -> str:
         return f"{self._name}: {self._counts()} · {self._best_text()} · {self._time()}"
@@ -98,11 +101,10 @@ class LiveView:
         complete = self._driver.counts().complete
         if complete != self._complete:
             self._complete = complete
-            ranked = rank_trials(self._driver.study.get_trials())
-            self._best = ranked[0] if ranked else None
-        if self._best is None:
+            self._best = best_trial(self._driver.study.get_trials())
+        if self._best is None or self._best.value is None:
             return "best so far: none has reached the full length yet"
-        error = percent(self._best.standard_error)
+        error = percent(self._best.system_attrs[RESULT]["standard_error"])
         value = percent(self._best.value)
         return f"best so far: {value} ± {error} (validation images only), trial {self._best.number}"
 

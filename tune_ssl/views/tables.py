@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from tune_ssl.views.messages import say
 from tune_ssl.views.text import duration, percent
 
 if TYPE_CHECKING:
@@ -25,19 +27,29 @@ def best_table(records: Sequence[Mapping[str, Any]], rows: int = ROWS_SHOWN) -> 
     for heading in ("rank", "trial"):
         table.add_column(heading, justify="right")
     table.add_column("method / divergence")
-    table.add_column("validation accuracy", justify="right")
+    table.add_column(f"validation {metric_name(records[0])}", justify="right")
     table.add_column("note")
     for record in records[:rows]:
-        accuracy = percent(record["validation_accuracy"])
-        error = percent(record["validation_standard_error"])
         table.add_row(
             str(record["rank"]),
             str(record["trial"]),
             method_text(record["algorithm"], record["divergence"]),
-            f"{accuracy} ± {error}",
+            value_text(record),
             _note(record),
         )
     return table
+
+
+def metric_name(record: Mapping[str, Any]) -> str:
+    """Return what a record's trial was judged by, in words."""
+    return str(record["metric"]).replace("_", " ")
+
+
+def value_text(record: Mapping[str, Any]) -> str:
+    """Return the value a record's trial was judged by, with its standard error."""
+    balanced = record["metric"] == "balanced_accuracy"
+    value = record["validation_balanced_accuracy" if balanced else "validation_accuracy"]
+    return f"{percent(value)} ± {percent(record['validation_standard_error'])}"
 
 
 def method_text(algorithm: str, divergence: str | None) -> str:
@@ -70,78 +82,75 @@ def print_best(records: Sequence[Mapping[str, Any]]) -> None:
     """Print the best configurations on stdout, and the parameters of the first and recommended."""
     console = Console(highlight=False)
     console.print(best_table(records))
-    console.print("± is the standard error of these validation images only.")
+    say(console, "± is the standard error of these validation images only.")
     for record in records:
         if record["rank"] == 1 or record["recommended"]:
             which = "rank 1" if record["rank"] == 1 else f"recommended, rank {record['rank']}"
-            console.print(f"{which}: {parameters_text(record['parameters'])}")
+            say(console, f"{which}: {parameters_text(record['parameters'])}")
 
 
 def print_status(status: Status) -> None:
     """Print where a run stands on stdout."""
-    console, counts = Console(highlight=False), status.counts
-    console.print(
+    console, counts = Console(), status.counts
+    say(
+        console,
         f"{status.name}: {counts.finished} of {counts.asked} finished ({counts.complete} complete, "
         f"{counts.pruned} pruned, {counts.failed} failed), {counts.running} running, "
         f"{counts.waiting} waiting; device time {duration(status.device_seconds)}",
-        soft_wrap=True,
     )
     for trial in status.running:
         value = "" if trial["last_value"] is None else f", {percent(trial['last_value'])} there"
         rung = "no rung yet" if trial["last_rung"] is None else f"rung {trial['last_rung']}{value}"
-        console.print(f"trial {trial['trial']} is running: {rung}")
+        say(console, f"trial {trial['trial']} is running: {rung}")
     for trial in status.failed:
-        console.print(f"trial {trial['trial']} failed: {trial['reason']}", markup=False)
+        say(console, f"trial {trial['trial']} failed: {trial['reason']}")
     if status.best is None:
-        console.print("best: no trial has reached the full length yet")
+        say(console, "best: no trial has reached the full length yet")
         return
     best = status.best
-    console.print(
-        f"best: trial {best['trial']}, {method_text(best['algorithm'], best['divergence'])}, "
-        f"{percent(best['validation_accuracy'])} ± {percent(best['validation_standard_error'])} "
+    method = method_text(best["algorithm"], best["divergence"])
+    say(
+        console,
+        f"best: trial {best['trial']}, {method}, {metric_name(best)} {value_text(best)} "
         "(validation images only)",
-        soft_wrap=True,
     )
 
 
 def print_trained(trained: Trained) -> None:
     """Print what a training gave on stdout."""
-    console, metrics = Console(highlight=False), trained.metrics
-    accuracy = percent(metrics["validation_accuracy"])
-    error = percent(metrics["validation_standard_error"])
-    console.print(f"validation accuracy {accuracy} ± {error} (validation images only)")
+    console, metrics = Console(), trained.metrics
+    say(
+        console, f"validation {metric_name(metrics)} {value_text(metrics)} (validation images only)"
+    )
     exported = metrics.get("exported_validation_accuracy")
     if exported is not None:
         same = "the same as" if exported == metrics["validation_accuracy"] else "other than"
-        console.print(f"{same} the exported {percent(exported)}")
-    console.print(f"weights, metrics and configuration: {trained.folder}", soft_wrap=True)
+        say(console, f"accuracy {same} the exported {percent(exported)}")
+    say(console, f"weights, metrics and configuration: {trained.folder}")
 
 
 def print_algorithms(described: Sequence[Mapping[str, Any]]) -> None:
     """Print methods, their spaces and their published defaults on stdout."""
-    console = Console(highlight=False)
+    console = Console()
     for method in described:
         divergence = method["divergence"]
         compared = f"divergence of its paper: {divergence}" if divergence else "no divergence"
-        console.print(f"[bold]{method['algorithm']}[/bold]  ({compared})")
+        console.print(Text.assemble((method["algorithm"], "bold"), f"  ({compared})"))
         for name, found in method["space"].items():
             scale = ", log" if found["log"] else ""
-            console.print(f"    {name}  {found['low']:g} .. {found['high']:g}{scale}")
+            say(console, f"    {name}  {found['low']:g} .. {found['high']:g}{scale}")
         for default in method["defaults"]:
-            console.print(
-                f"    published ({default['setting']}, {default['divergence'] or 'labels only'}): "
-                f"{default['as_published']}\n        {default['source']}; {default['conversion']}",
-                markup=False,
-            )
-    console.print(
-        "divergences: mse, l1, kl, js (any); reverse_kl, notebook_kl, notebook_js by name only"
-    )
+            setting = f"{default['setting']}, {default['divergence'] or 'labels only'}"
+            say(console, f"    published ({setting}): {default['as_published']}")
+            say(console, f"        {default['source']}; {default['conversion']}")
+    say(console, "divergences: mse, l1, kl, js (any); reverse_kl, notebook_kl, notebook_js by name")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print what was found on a host on stdout."""
-    console = Console(highlight=False)
+    console = Console()
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
-        mark = "[green]ok[/green]  " if finding.good else "[red]look[/red]"
-        console.print(f"{mark}  {finding.what:<{width}}  {finding.found}", soft_wrap=True)
+        mark = ("ok  ", "green") if finding.good else ("look", "red")
+        line = Text.assemble(mark, f"  {finding.what:<{width}}  {finding.found}")
+        console.print(line, soft_wrap=True)

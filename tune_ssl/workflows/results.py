@@ -13,7 +13,7 @@ from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.published import PUBLISHED, published_divergence
 from tune_ssl.run import RunConfig, RunDirectory
-from tune_ssl.study import SECONDS, Counts, count, read_trials
+from tune_ssl.study import SECONDS, Counts, count, is_running, read_trials
 from tune_ssl.views.export import export_records
 
 
@@ -46,7 +46,7 @@ def status(directory: RunDirectory) -> Status:
         name=directory.name,
         counts=count(trials, config.trials),
         device_seconds=sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials),
-        running=[_progress(trial) for trial in trials if trial.state == TrialState.RUNNING],
+        running=[_progress(trial) for trial in trials if is_running(trial)],
         failed=[
             {"trial": trial.number, "reason": trial.user_attrs.get("reason")}
             for trial in trials
@@ -122,7 +122,8 @@ class _RangeRecorder:
 
 def _read(directory: RunDirectory) -> tuple[RunConfig, list[FrozenTrial], dict[str, Any]]:
     config = directory.read_config()
-    trials, attributes = read_trials(directory.journal_path)
+    begun = directory.journal_path.is_file()
+    trials, attributes = read_trials(directory.journal_path) if begun else ([], {})
     if "num_classes" not in attributes:
         raise UserError(
             f"run {directory.name!r} has not begun; allowed: a run with trials; try again when it has."

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_core.errors import check_keys
-from tune_ssl.run import RunConfig, read_yaml
+from ssl_core.errors import UserError, check_keys
+from ssl_core.names import algorithm_name
+from ssl_core.published import published_divergence
+from tune_ssl.run import SEARCHED, RunConfig, read_yaml
 from tune_ssl.views.export import configuration_of, records_in
 
 RENAMED = {"num_labels": "labels", "num_validation": "validation"}
@@ -33,9 +35,13 @@ def settings_from(file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
 def _read(file: Path) -> dict[str, Any]:
     content = read_yaml(file)
     records = records_in(content, repr(str(file)))
-    if "algorithm" not in records[0]:
-        return records[0]
-    return _from_export(records)
+    if "algorithm" in records[0]:
+        return _from_export(records)
+    if len(records) > 1:
+        raise UserError(
+            f"{str(file)!r} holds {len(records)} settings; allowed: one mapping, or an export; keep one."
+        )
+    return records[0]
 
 
 def _from_export(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -45,13 +51,32 @@ def _from_export(records: list[dict[str, Any]]) -> dict[str, Any]:
         RENAMED.get(key, key): value for key, value in first.items() if key not in OF_ONE_TRIAL
     }
     check_keys("the configuration", settings, sorted(known))
-    starts = [
-        {key: record.get(key) for key in ("algorithm", "divergence", "parameters")}
-        for record in records
-    ]
+    starts = [_start(record) for record in records]
     divergences = [start["divergence"] for start in starts if start["divergence"] is not None]
     return settings | {
         "alg": [start["algorithm"] for start in starts],
         "divergence": divergences,
         "start_from": starts,
+        "entropy_min": _entropy_min(starts),
     }
+
+
+def _start(record: dict[str, Any]) -> dict[str, Any]:
+    algorithm = algorithm_name(str(record.get("algorithm")))
+    return {
+        "algorithm": algorithm,
+        "divergence": record.get("divergence") or published_divergence(algorithm),
+        "parameters": record.get("parameters"),
+    }
+
+
+def _entropy_min(starts: list[dict[str, Any]]) -> float | str:
+    """Return the one weight of entropy minimisation of all, or that it shall be searched."""
+    weights = {
+        (start["parameters"] or {}).get("entropy_weight", 0.0)
+        for start in starts
+        if start["algorithm"] != "supervised"
+    }
+    if len(weights) > 1:
+        return SEARCHED
+    return float(weights.pop()) if weights else 0.0

@@ -13,7 +13,7 @@ from rich.console import Console
 from ssl_core.errors import UserError, check_integer
 from ssl_core.files import write_atomically
 from tune_ssl.run import read_yaml, write_yaml
-from tune_ssl.views.export import RESULT_KEYS, configuration_of, records_in
+from tune_ssl.views.export import configuration_of, records_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,7 @@ def train(
     _run_with_progress(work, config.max_steps, console)
     measured = work.measure()
     metrics = {
+        "metric": config.metric,
         "validation_accuracy": measured.details["accuracy"],
         "validation_balanced_accuracy": measured.details["balanced_accuracy"],
         "validation_standard_error": measured.details["standard_error"],
@@ -132,6 +133,3 @@ def _run_with_progress(work: Any, max_steps: int, console: Console) -> None:
         while work.step < max_steps and work.finite:
             work.run(max_steps, 0.5)
             progress.update(bar, completed=work.step)
-
-
-__all__ = ["RESULT_KEYS", "Trained", "choose", "train"]

@@ -1,0 +1,144 @@
+"""Opening a run's study, new or interrupted: what must not have changed, and what is put right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import TrialState
+from rich.console import Console
+
+from search_spaces.joint import StudySpace
+from ssl_core.data.images import checksum
+from ssl_core.data.prepare import SplitImages
+from ssl_core.errors import UserError
+from tune_ssl.journal import open_journal
+from tune_ssl.run import RunConfig, RunDirectory
+from tune_ssl.storage import RunStorage
+from tune_ssl.study import CHECKPOINT, FOREIGN, FirstTrial, SearchStudy, first_trials
+from tune_ssl.views.messages import say
+
+FREE_SETTINGS = ("trials", "concurrency", "start_from", "storage", "data_dir")
+"""What a resume may change: the goal, the pace, and where things are."""
+
+
+def open_study(
+    config: RunConfig,
+    directory: RunDirectory,
+    shared: SplitImages,
+    storage: RunStorage,
+    console: Console,
+) -> SearchStudy:
+    """Return the study of a run whose lock is held, with nothing left running.
+
+    Opening a study that an earlier driver was killed while setting up finishes the setting up.
+
+    Raises:
+        UserError: journal or checkpoint is damaged, or images or settings have changed.
+    """
+    journal, mended = open_journal(directory.journal_path)
+    if mended:
+        say(console, f"warning: {mended}")
+    study = SearchStudy(
+        journal,
+        config.space(shared.num_classes),
+        name=directory.name,
+        trials=config.trials,
+        seed=config.seed,
+        rungs=config.rungs(),
+        reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
+        sampler=config.sampler,
+    )
+    _keep_facts(study, config, directory, shared)
+    if not study.attributes().get("queued"):
+        study.enqueue_first(_first_trials(config, study.space))
+        study.set_attribute("queued", True)
+    interrupted = study.recover("the driver before was lost")
+    if interrupted:
+        say(console, f"continuing {len(interrupted)} trials that a lost driver left running.")
+    _check_checkpoints(study, directory, storage, console)
+    return study
+
+
+def _keep_facts(
+    study: SearchStudy, config: RunConfig, directory: RunDirectory, shared: SplitImages
+) -> None:
+    """Write down what the study rests on, or refuse to go on where it has changed."""
+    facts = {
+        "images_crc32": f"{checksum(shared.images):08x}",
+        "split_sha256": shared.fingerprint,
+        "num_classes": shared.num_classes,
+        "settings": {
+            key: value for key, value in config.to_mapping().items() if key not in FREE_SETTINGS
+        },
+    }
+    before = study.attributes()
+    if facts.keys() <= before.keys():
+        _check_unchanged(before, facts, directory)
+        directory.write_config(config)  # the goal may have been changed
+        return
+    for key, value in facts.items():
+        study.set_attribute(key, value)
+
+
+def _check_unchanged(
+    before: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory
+) -> None:
+    differing = [key for key in ("images_crc32", "split_sha256") if before[key] != now[key]]
+    if differing:
+        raise UserError(
+            f"the images of run {directory.name!r} have changed ({', '.join(differing)}); allowed: the same "
+            "images, because accuracies would not compare; restore them or begin a new run."
+        )
+    settings = [
+        f"{key} was {before['settings'].get(key)!r} and is {value!r}"
+        for key, value in now["settings"].items()
+        if before["settings"].get(key) != value
+    ]
+    if settings:
+        raise UserError(
+            f"the settings of run {directory.name!r} have changed: {'; '.join(settings)}; allowed: other "
+            "--trials and --concurrency; restore its config.yaml or begin a new run."
+        )
+
+
+def _first_trials(config: RunConfig, space: StudySpace) -> list[FirstTrial]:
+    given = [
+        FirstTrial(
+            params=space.params_for(
+                start["algorithm"], start.get("divergence"), start["parameters"]
+            ),
+            attributes={FOREIGN: "--config"},
+        )
+        for start in config.start_from
+    ]
+    return first_trials(space.defaults(), config.trials, started_from=given)
+
+
+def _check_checkpoints(
+    study: SearchStudy, directory: RunDirectory, storage: RunStorage, console: Console
+) -> None:
+    """Read the checkpoints that waiting trials will be continued from.
+
+    One that is gone lets its trial begin anew; one that is damaged is the user's to decide on.
+    """
+    for trial in study.get_trials():
+        stored = trial.system_attrs.get(CHECKPOINT)
+        if trial.state != TrialState.WAITING or stored is None:
+            continue
+        try:
+            data = storage.read(stored["path"])
+        except OSError as error:
+            say(
+                console,
+                f"warning: trial {trial.number} begins anew: its checkpoint is gone ({error})",
+            )
+            study.forget_checkpoint(trial.number)
+            continue
+        if hashlib.sha256(data).hexdigest() != stored["sha256"]:
+            raise UserError(
+                f"checkpoint {storage.root}/{stored['path']} of run {directory.name!r} is damaged or half "
+                f"written ({len(data)} bytes); allowed: the file as it was stored; restore it, or delete it "
+                "to begin that trial anew."
+            )

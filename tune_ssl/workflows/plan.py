@@ -1,0 +1,117 @@
+"""From what was asked for to what will be done: what the images decide, and what the machine does."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from rich.console import Console
+
+from ssl_core.data.prepare import SplitImages
+from ssl_core.errors import UserError
+from tune_ssl.run import RunConfig
+from tune_ssl.views.messages import say
+from tune_ssl.views.tables import method_text
+from tune_ssl.views.text import size
+
+IMBALANCED = 2.0
+"""From this ratio of the largest to the smallest class on, a folder's metric is balanced."""
+
+SKIPPED_SHOWN = 5
+
+
+def with_data(config: RunConfig, shared: SplitImages) -> RunConfig:
+    """Return the settings with what the images decide: how many are drawn, and the metric."""
+    metric = config.metric
+    if metric == "auto":
+        classes = np.bincount(shared.validation_labels, minlength=shared.num_classes)
+        uneven = classes.max() >= IMBALANCED * max(1, classes.min())
+        metric = "balanced_accuracy" if config.dataset == "folder" and uneven else "accuracy"
+    return dataclasses.replace(
+        config,
+        labels=len(shared.labeled),
+        validation=len(shared.validation),
+        metric=metric,
+        model=config.resolved_model,
+        max_steps=config.steps,
+        batch_size=config.resolved_batch_size,
+    )
+
+
+def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
+    """Return the settings with what the machine decides: device, GPUs, threads, precision.
+
+    Raises:
+        UserError: more is asked for than there is.
+    """
+    wanted = config.gpus_per_trial
+    if (config.device == "cuda" or (wanted or 0) > 0) and gpus == 0:
+        raise UserError(
+            f"GPUs were asked for (device {config.device}, gpus-per-trial {wanted}) and there are none; "
+            "allowed: --device cpu; leave --gpus-per-trial out."
+        )
+    device = config.device
+    if device == "auto":
+        device = "cuda" if gpus > 0 and wanted != 0 else "cpu"
+    wanted = (1.0 if wanted is None else wanted) if device == "cuda" else 0.0
+    if device == "cuda" and wanted == 0:
+        raise UserError(
+            "device is cuda and gpus-per-trial 0; allowed: a share above 0; give --gpus-per-trial 1."
+        )
+    for what, asked, there in (
+        ("cpus-per-trial", config.cpus_per_trial, cpus),
+        ("gpus-per-trial", wanted, gpus),
+    ):
+        if asked > there:
+            raise UserError(
+                f"{what} is {asked:g} and the cluster has {there:g}; allowed: at most that; lower --{what}."
+            )
+    return dataclasses.replace(
+        config,
+        device=device,
+        gpus_per_trial=wanted,
+        threads=config.threads or max(1, int(config.cpus_per_trial)),
+        precision="float32" if config.precision == "auto" else config.precision,
+    )
+
+
+def describe_data(config: RunConfig, shared: SplitImages, console: Console) -> None:
+    """Say which images the search uses, and what the labels cost."""
+    labels, validation = len(shared.labeled), len(shared.validation)
+    unlabeled_only = len(shared.unlabeled) - labels
+    say(
+        console,
+        f"{config.dataset}: {len(shared.images)} training images in {shared.num_classes} classes; "
+        f"{labels} labeled + {unlabeled_only} unlabeled to train on, {validation} to choose on.",
+    )
+    bill = f"{labels} to train + {validation} to choose = {labels + validation}"
+    say(console, f"The bill in labels: {bill}.")
+    if config.metric == "balanced_accuracy":
+        say(console, "The classes are uneven: trials are judged by balanced accuracy.")
+    for problem in shared.skipped[:SKIPPED_SHOWN]:
+        say(console, f"warning: skipped {problem}")
+    if shared.skipped:
+        say(console, f"warning: {len(shared.skipped)} files were skipped; split.json names them.")
+
+
+def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
+    """Return what a search would do, line by line, for ``--dry-run``."""
+    space = config.space(shared.num_classes)
+    cells = list(space.cells())
+    rungs = config.rungs()
+    defaults = min(len(cells), max(1, config.trials // 2))
+    factor = config.reduction_factor
+    least = sum(
+        max(1, config.trials // factor**place) * (step - before)
+        for place, (before, step) in enumerate(zip((0, *rungs), rungs, strict=False))
+    )
+    batch = config.resolved_batch_size
+    return [
+        "methods: " + ", ".join(method_text(*cell) for cell in cells),
+        f"network: {config.resolved_model}, {rungs[-1]} steps of {batch} labeled and "
+        f"{batch * config.unlabeled_ratio} unlabeled images",
+        f"rungs: {', '.join(str(step) for step in rungs[:-1]) or 'none'}; full length {rungs[-1]}",
+        f"trials: {config.trials}, the first {defaults} with published defaults",
+        f"steps in all: about {least} if trials are cut as planned, at most {config.trials * rungs[-1]}",
+        f"images: {size(shared.images.nbytes)}",
+    ]
