@@ -32,7 +32,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 unit: $(INSTALLED)
-	$(BIN)/pytest -q -m 'not slow and not upstream'
+	$(BIN)/pytest -q -n 2 --dist worksteal -m 'not slow and not upstream'
 
 slow: $(INSTALLED)
 	$(BIN)/pytest -q -m 'slow'
