@@ -131,7 +131,7 @@ StealLockOption = Annotated[
 ConcurrencyOption = Annotated[
     OptionalInt,
     typer.Option(
-        help="Trials at a time at most; 1 makes the search reproducible. [default: as many as fit]",
+        help="Trials at a time at most; 1 makes the search reproducible. \\[default: as many as fit]",
         rich_help_panel=MACHINE,
         show_default=False,
     ),
@@ -155,7 +155,7 @@ def search(
     divergence: Annotated[
         str | None,
         typer.Option(
-            help="A divergence, a comma list, or any. [default: the one of each method's paper]",
+            help="A divergence, a comma list, or any. \\[default: the one of each method's paper]",
             autocompletion=_complete_divergences,
             rich_help_panel=SEARCHED,
             show_default=False,
@@ -163,19 +163,19 @@ def search(
     ] = None,
     trials: Annotated[
         OptionalInt,
-        typer.Option(help="Trials that shall finish. [default: 50]", rich_help_panel=SEARCHED),
+        typer.Option(help="Trials that shall finish. \\[default: 50]", rich_help_panel=SEARCHED),
     ] = None,
     entropy_min: Annotated[
         str | None,
         typer.Option(
-            help="Weight of entropy minimisation, or the word search. [default: 0]",
+            help="Weight of entropy minimisation, or the word search. \\[default: 0]",
             rich_help_panel=SEARCHED,
         ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(DATASET_NAMES)}. [default: digits]",
+            help=f"{', '.join(DATASET_NAMES)}. \\[default: digits]",
             autocompletion=lambda incomplete: _complete_list(incomplete, DATASET_NAMES),
             rich_help_panel=DATA,
         ),
@@ -186,118 +186,136 @@ def search(
     ] = None,
     labels: Annotated[
         OptionalInt,
-        typer.Option(help="Labeled images to train on.", rich_help_panel=DATA),
+        typer.Option(
+            help="Labeled images to train on. \\[default: by data set]", rich_help_panel=DATA
+        ),
     ] = None,
     validation: Annotated[
         OptionalInt,
-        typer.Option(help="Labeled images to choose on.", rich_help_panel=DATA),
+        typer.Option(
+            help="Labeled images to choose on. \\[default: by data set]", rich_help_panel=DATA
+        ),
     ] = None,
     split_seed: Annotated[
         OptionalInt,
-        typer.Option(help="Draw of labels and validation images.", rich_help_panel=DATA),
+        typer.Option(
+            help="Draw of labels and validation images. \\[default: 0]", rich_help_panel=DATA
+        ),
     ] = None,
     image_size: Annotated[
         OptionalInt,
         typer.Option(
-            help="Side to which a folder's images are resized. [default: 32]", rich_help_panel=DATA
+            help="Side to which a folder's images are resized. \\[default: 32]",
+            rich_help_panel=DATA,
         ),
     ] = None,
     flip: Annotated[
         bool | None,
         typer.Option(
             "--flip/--no-flip",
-            help="Mirror images when augmenting. [default: the data set's rule]",
+            help="Mirror images when augmenting. \\[default: the data set's rule]",
             rich_help_panel=DATA,
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Network, wrn-DEPTH-WIDTH.", rich_help_panel=TRAINING),
+        typer.Option(
+            help="Network, wrn-DEPTH-WIDTH. \\[default: by data set]", rich_help_panel=TRAINING
+        ),
     ] = None,
     max_steps: Annotated[
         OptionalInt,
-        typer.Option(help="Optimiser steps of a full training.", rich_help_panel=TRAINING),
+        typer.Option(
+            help="Optimiser steps of a full training. \\[default: by data set]",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     batch_size: Annotated[
         OptionalInt,
-        typer.Option(help="Labeled images per step.", rich_help_panel=TRAINING),
+        typer.Option(
+            help="Labeled images per step. \\[default: by data set]", rich_help_panel=TRAINING
+        ),
     ] = None,
     unlabeled_ratio: Annotated[
         OptionalInt,
         typer.Option(
-            help="Unlabeled images per labeled one. [default: 1]", rich_help_panel=TRAINING
+            help="Unlabeled images per labeled one. \\[default: 1]", rich_help_panel=TRAINING
         ),
     ] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(help="adamw, adam or sgd. [default: adamw]", rich_help_panel=TRAINING),
+        typer.Option(help="adamw, adam or sgd. \\[default: adamw]", rich_help_panel=TRAINING),
     ] = None,
     lr_schedule: Annotated[
         str | None,
-        typer.Option(help="cosine, step or constant. [default: cosine]", rich_help_panel=TRAINING),
+        typer.Option(
+            help="cosine, step or constant. \\[default: cosine]", rich_help_panel=TRAINING
+        ),
     ] = None,
     evaluate: Annotated[
         str | None,
         typer.Option(
-            help="The one network that is measured: ema or student. [default: ema]",
+            help="The one network that is measured: ema or student. \\[default: ema]",
             rich_help_panel=TRAINING,
         ),
     ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
-            help="accuracy, balanced_accuracy or auto. [default: auto]", rich_help_panel=TRAINING
+            help="accuracy, balanced_accuracy or auto. \\[default: auto]", rich_help_panel=TRAINING
         ),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="auto, float32 or bfloat16. [default: auto]", rich_help_panel=TRAINING),
+        typer.Option(help="auto, float32 or bfloat16. \\[default: auto]", rich_help_panel=TRAINING),
     ] = None,
     seed: Annotated[
         OptionalInt,
-        typer.Option(help="Of the search and its trainings. [default: 0]", rich_help_panel=SEARCH),
+        typer.Option(
+            help="Of the search and its trainings. \\[default: 0]", rich_help_panel=SEARCH
+        ),
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help="tpe or random. [default: tpe]", rich_help_panel=SEARCH),
+        typer.Option(help="tpe or random. \\[default: tpe]", rich_help_panel=SEARCH),
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="asha or none. [default: asha]", rich_help_panel=SEARCH),
+        typer.Option(help="asha or none. \\[default: asha]", rich_help_panel=SEARCH),
     ] = None,
     reduction_factor: Annotated[
         OptionalInt,
         typer.Option(
-            help="ASHA keeps one trial in so many at a rung. [default: 3]", rich_help_panel=SEARCH
+            help="ASHA keeps one trial in so many at a rung. \\[default: 3]", rich_help_panel=SEARCH
         ),
     ] = None,
     grace: Annotated[
         OptionalInt,
         typer.Option(
-            help="First rung, in steps. [default: max-steps / reduction-factor^2]",
+            help="First rung, in steps. \\[default: max-steps / reduction-factor^2]",
             rich_help_panel=SEARCH,
             show_default=False,
         ),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="auto, cpu, cuda or mps. [default: auto]", rich_help_panel=MACHINE),
+        typer.Option(help="auto, cpu, cuda or mps. \\[default: auto]", rich_help_panel=MACHINE),
     ] = None,
     threads: Annotated[
         OptionalInt,
         typer.Option(
-            help="CPU threads of a training. [default: its CPUs]", rich_help_panel=MACHINE
+            help="CPU threads of a training. \\[default: its CPUs]", rich_help_panel=MACHINE
         ),
     ] = None,
     concurrency: ConcurrencyOption = None,
     cpus_per_trial: Annotated[
         float | None,
-        typer.Option(help="CPUs a trial is given. [default: 1]", rich_help_panel=MACHINE),
+        typer.Option(help="CPUs a trial is given. \\[default: 1]", rich_help_panel=MACHINE),
     ] = None,
     gpus_per_trial: Annotated[
         float | None,
         typer.Option(
-            help="GPUs a trial is given; fractions share one. [default: 1 where there are any]",
+            help="GPUs a trial is given; fractions share one. \\[default: 1 where there are any]",
             rich_help_panel=MACHINE,
         ),
     ] = None,
@@ -306,7 +324,9 @@ def search(
     ship_code: ShipCodeOption = False,
     name: Annotated[
         str | None,
-        typer.Option(help="Of the run. [default: made from method and time]", rich_help_panel=RUN),
+        typer.Option(
+            help="Of the run. \\[default: made from method and time]", rich_help_panel=RUN
+        ),
     ] = None,
     output: OutputOption = DEFAULT_OUTPUT,
     storage: Annotated[
@@ -432,7 +452,7 @@ def status(
 def export(
     run: RunArgument,
     top: Annotated[
-        OptionalInt, typer.Option(help="How many configurations, the best first. [default: all]")
+        OptionalInt, typer.Option(help="How many configurations, the best first. \\[default: all]")
     ] = None,
     form: Annotated[
         Literal["yaml", "json", "csv"], typer.Option("--format", help="Form of the text.")
@@ -468,7 +488,7 @@ def export(
 def train(
     config: Annotated[Path, typer.Argument(help="An exported file, or one configuration.")],
     rank: Annotated[
-        OptionalInt, typer.Option(help="Which of an export. [default: the first]")
+        OptionalInt, typer.Option(help="Which of an export. \\[default: the first]")
     ] = None,
     recommended: Annotated[
         bool, typer.Option("--recommended", help="The recommended one of an export.")

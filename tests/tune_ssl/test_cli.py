@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import yaml
 from ssl_core.names import ALGORITHM_NAMES, DIVERGENCE_NAMES
 from tests.tune_ssl.fakes import Run, begin, small_config, tree
 from tune_ssl import __version__, cli
-from tune_ssl.run import RunDirectory
+from tune_ssl.run import RunConfig, RunDirectory
 from tune_ssl.views.export import format_records
 from tune_ssl.workflows import results
 from tune_ssl.workflows import search as search_workflow
@@ -453,6 +454,23 @@ class TestResults:
     def test_version(self, capsys):
         assert cli._run(["--version"], debug=False) == 0
         assert capsys.readouterr().out == f"tune-ssl {__version__}\n"
+
+    def test_help_shows_the_defaults_a_search_has(self, capsys, monkeypatch):
+        monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 300)
+        assert cli._run(["search", "--help"], debug=False) == 0
+        out = capsys.readouterr().out
+        config = RunConfig(alg=("ict",))
+        fixed = (bool, int, float, str)
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if isinstance(value, fixed):
+                flag = "--" + field.name.replace("_", "-")
+                (line,) = (row for row in out.splitlines() if f" {flag} " in row)
+                assert (
+                    f"[default: {value:g}]" in line
+                    if isinstance(value, float)
+                    else (f"[default: {value}]" in line)
+                ), line
 
     def test_no_arguments_show_help(self, capsys):
         cli._run([], debug=False)
