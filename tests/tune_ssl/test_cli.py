@@ -466,11 +466,8 @@ class TestResults:
             if isinstance(value, fixed):
                 flag = "--" + field.name.replace("_", "-")
                 (line,) = (row for row in out.splitlines() if f" {flag} " in row)
-                assert (
-                    f"[default: {value:g}]" in line
-                    if isinstance(value, float)
-                    else (f"[default: {value}]" in line)
-                ), line
+                shown = f"{value:g}" if isinstance(value, float) else value
+                assert f"[default: {shown}]" in line
 
     def test_no_arguments_show_help(self, capsys):
         cli._run([], debug=False)
