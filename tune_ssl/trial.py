@@ -50,7 +50,7 @@ class Work(Protocol):
         """Continue from a state that ``to_bytes`` gave."""
 
     def weights(self) -> bytes:
-        """Return the evaluated network as safetensors."""
+        """Return the evaluated network as a file for ``ssl_core.training.classifier``."""
 
     def verify(self) -> None:
         """Raise where what all trials share was changed."""
@@ -99,6 +99,8 @@ class TrainingWork:
 
         set_threads(config.threads)
         self._metric = config.metric
+        self._model = config.model
+        self._shared = shared
         self._training = Training(config, shared, store)
         self._store = store
         self._checksum = checksum
@@ -138,12 +140,17 @@ class TrainingWork:
         self._training.load_state_dict(from_bytes(data, sha256=sha256, name=name))
 
     def weights(self) -> bytes:
-        from safetensors.torch import save
+        from ssl_core.training.classifier import Card, weights_to_bytes
 
-        state = self._training.evaluated_network.state_dict()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        stored: bytes = save(tensors)
-        return stored
+        shared = self._shared
+        card = Card(
+            model=self._model,
+            class_names=shared.class_names,
+            channels=shared.images.shape[1],
+            image_size=shared.images.shape[2],
+            normalisation=shared.normalisation,
+        )
+        return weights_to_bytes(self._training.evaluated_network, card)
 
     def verify(self) -> None:
         _verify(self._store.checksum(), self._checksum)

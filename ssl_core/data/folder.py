@@ -66,6 +66,21 @@ def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
     return _collect(data_dir, files, decoded, class_names, channels=3 if colour else 1)
 
 
+def read_image(path: Path, image_size: int, channels: int) -> Images:
+    """Return one image file as (channels, image_size, image_size), as a search would see it.
+
+    Raises:
+        UserError: it is no readable PNG or JPEG image.
+    """
+    try:
+        return _with_channels(_square(path, image_size), channels)
+    except Exception as error:  # whatever a stranger's file makes a decoder do
+        raise UserError(
+            f"{str(path)!r} cannot be read ({error or type(error).__name__}); allowed: a PNG or JPEG "
+            "image; leave it out."
+        ) from error
+
+
 def _training_files(data_dir: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
     """Return the training files with their labels, and the names of the classes."""
     if not data_dir.is_dir():
@@ -130,12 +145,16 @@ def _decode(path: Path, inside: Path, barred: Path | None, image_size: int) -> I
             return f"{name}: a link that leads out of the data folder"
         if barred is not None and target.is_relative_to(barred):
             return f"{name}: a link to a test image"
-        with Image.open(path, formats=FORMATS) as image:
-            upright = ImageOps.exif_transpose(image)
-            square = _eight_bit(upright).resize((image_size, image_size), BILINEAR)
-            return np.asarray(square)
+        return _square(path, image_size)
     except Exception as error:  # whatever a stranger's file makes a decoder do costs that file only
         return f"{name}: {error or type(error).__name__}"
+
+
+def _square(path: Path, image_size: int) -> Images:
+    """Return an image file's pixels, (side, side) grey or (side, side, 3) colour."""
+    with Image.open(path, formats=FORMATS) as image:
+        upright = ImageOps.exif_transpose(image)
+        return np.asarray(_eight_bit(upright).resize((image_size, image_size), BILINEAR))
 
 
 def _has_colour(path: Path) -> bool:
