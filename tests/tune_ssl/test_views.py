@@ -71,10 +71,6 @@ class TestText:
         assert tables.method_text("ict", "mse") == "ict / mse"
         assert tables.method_text("supervised", None) == "supervised"
 
-    def test_parameters_have_four_digits(self):
-        text = tables.parameters_text({"learning_rate": 0.00123456, "count": 12345, "name": "x"})
-        assert text == "learning_rate 0.001235, count 12345, name x"
-
 
 class Screen:
     """A live view on a console that is text, with a clock of its own."""
@@ -271,10 +267,22 @@ class TestBestTable:
         )
         out, err = capsys.readouterr()
         assert err == ""
-        assert "rank 1: learning_rate 0.1\n" in out
-        assert "recommended, rank 2: learning_rate 0.2\n" in out
-        assert "learning_rate 0.3" not in out
+        assert re.search(r"hyperparameter +rank 1 +recommended, rank 2", out)
+        assert re.search(r"learning_rate +0\.1 +0\.2 *\n", out)
+        assert "0.3" not in out
         assert "validation images only" in out
+
+    def test_a_hyperparameter_another_method_lacks_is_left_blank(self):
+        shown = [
+            record(1, parameters={"learning_rate": 0.012345, "mixup_alpha": 1.0}),
+            record(2, recommended=True, parameters={"learning_rate": 0.2, "teacher_horizon": 9}),
+        ]
+        lines = rendered(tables.parameters_table(shown))
+        assert [line.split() for line in lines[-3:]] == [
+            ["learning_rate", "0.01235", "0.2"],
+            ["mixup_alpha", "1"],
+            ["teacher_horizon", "9"],
+        ]
 
 
 class TestStatus:

@@ -57,12 +57,22 @@ def method_text(algorithm: str, divergence: str | None) -> str:
     return algorithm if divergence is None else f"{algorithm} / {divergence}"
 
 
-def parameters_text(parameters: Mapping[str, Any]) -> str:
-    """Return parameters in one line, to four digits."""
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in parameters.items()
-    )
+def parameters_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the hyperparameters of rank 1 and of the recommended one, side by side."""
+    shown = [record for record in records if record["rank"] == 1 or record["recommended"]]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("hyperparameter")
+    for record in shown:
+        rank = f"rank {record['rank']}"
+        table.add_column(f"recommended, {rank}" if record["recommended"] else rank, justify="right")
+    for name in dict.fromkeys(name for record in shown for name in record["parameters"]):
+        values = [record["parameters"].get(name, "") for record in shown]
+        table.add_row(name, *(_short(value) for value in values))
+    return table
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _note(record: Mapping[str, Any]) -> str:
@@ -79,14 +89,11 @@ def _note(record: Mapping[str, Any]) -> str:
 
 
 def print_best(records: Sequence[Mapping[str, Any]]) -> None:
-    """Print the best configurations on stdout, and the parameters of the first and recommended."""
+    """Print the best configurations on stdout, and what the first and the recommended one set."""
     console = Console(highlight=False)
     console.print(best_table(records))
     say(console, "± is the standard error of these validation images only.")
-    for record in records:
-        if record["rank"] == 1 or record["recommended"]:
-            which = "rank 1" if record["rank"] == 1 else f"recommended, rank {record['rank']}"
-            say(console, f"{which}: {parameters_text(record['parameters'])}")
+    console.print(parameters_table(records))
 
 
 def print_status(status: Status) -> None:
