@@ -26,7 +26,7 @@ def best_table(records: Sequence[Mapping[str, Any]], rows: int = ROWS_SHOWN) -> 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for heading in ("rank", "trial"):
         table.add_column(heading, justify="right")
-    table.add_column("method / divergence")
+    table.add_column("method", no_wrap=True)
     table.add_column(f"validation {metric_name(records[0])}", justify="right")
     table.add_column("note")
     for record in records[:rows]:
