@@ -397,6 +397,18 @@ class TestOtherTables:
             for default in method["defaults"]:
                 assert default["source"].split(";")[0][:20] in out.replace("\n", " ")
 
+    def test_a_weight_s_position_is_told_as_the_weights_it_stands_for(self, capsys):
+        by_name = {method["algorithm"]: method for method in results.describe_algorithms()}
+        weights = {
+            name: method["space"].get("unlabeled_weight_u", {}).get("stands_for")
+            for name, method in by_name.items()
+        }
+        assert weights["supervised"] is None
+        assert weights["mean_teacher"]["mse"] == (0.5, 300.0)
+        assert weights["ict"] == weights["mean_teacher"] | {"mse": (0.5, 1000.0)}
+        tables.print_algorithms([by_name["ict"]])
+        assert "with mse: weight 0.5 .. 1000, log" in capsys.readouterr().out
+
     def test_findings_are_marked(self, capsys):
         tables.print_findings([Finding("cores", "8", True), Finding("disk", "full", False)])
         lines = capsys.readouterr().out.splitlines()

@@ -146,10 +146,14 @@ def print_algorithms(described: Sequence[Mapping[str, Any]]) -> None:
         for name, found in method["space"].items():
             scale = ", log" if found["log"] else ""
             say(console, f"    {name}  {found['low']:g} .. {found['high']:g}{scale}")
+            for divergence, (low, high) in found.get("stands_for", {}).items():
+                say(console, f"        with {divergence}: weight {low:g} .. {high:g}, log")
         for default in method["defaults"]:
             setting = f"{default['setting']}, {default['divergence'] or 'labels only'}"
             say(console, f"    published ({setting}): {default['as_published']}")
             say(console, f"        {default['source']}; {default['conversion']}")
+    say(console, "spaces as for digits: 450 steps, 10 classes; ema_horizon follows --max-steps,")
+    say(console, "the weights of mse and l1 the number of classes; threshold_gap is 1 - threshold")
     say(console, "divergences: mse, l1, kl, js (any); reverse_kl, notebook_kl, notebook_js by name")
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search_spaces.common import weight_range
 from search_spaces.joint import StudySpace
 from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.errors import UserError
-from ssl_core.names import ALGORITHM_NAMES
+from ssl_core.names import ALGORITHM_NAMES, SEARCHED_DIVERGENCE_NAMES
 from ssl_core.published import PUBLISHED, published_divergence
 from tune_ssl.run import RunConfig, RunDirectory
 from tune_ssl.study import SECONDS, Counts, count, is_running, read_trials
@@ -83,6 +84,11 @@ def describe_algorithms() -> list[dict[str, Any]]:
         )
         recorder = _RangeRecorder()
         space.suggest(recorder)
+        if "unlabeled_weight_u" in recorder.ranges:
+            recorder.ranges["unlabeled_weight_u"]["stands_for"] = {
+                divergence: weight_range(space.context(name, divergence))
+                for divergence in SEARCHED_DIVERGENCE_NAMES
+            }
         described.append(
             {
                 "algorithm": name,
