@@ -39,9 +39,8 @@ def main() -> None:
     """Search, retrain, test, print the table."""
     options = _options()
     folder = Path(options.output)
-    configurations = {
-        method: best_configuration(method, options, folder) for method in options.methods.split(",")
-    }
+    searches = {method: search(method, options, folder) for method in options.methods.split(",")}
+    configurations = {method: records[0] for method, records in searches.items()}
     draws = [FIRST_DRAW + draw for draw in range(options.draws)]
     correct = retrain(configurations, draws, options.processes)
     correct |= {
@@ -51,11 +50,11 @@ def main() -> None:
     rows = table(correct)
     print(as_markdown(rows))
     if options.record:
-        RECORD.write_text(json.dumps(record(options, rows, configurations), indent=2) + "\n")
+        RECORD.write_text(json.dumps(record(options, rows, searches), indent=2) + "\n")
 
 
-def best_configuration(method: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Search one method and return its rank 1 configuration; a finished search is used again."""
+def search(method: str, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Search one method and return its configurations; a finished search is used again."""
     best = folder / method / "best.yaml"
     if not best.exists():
         command = [sys.executable, "-m", "tune_ssl.cli", "--alg", method, "--no-dashboard"]
@@ -66,8 +65,17 @@ def best_configuration(method: str, options: argparse.Namespace, folder: Path) -
         began = time.monotonic()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         print(f"searched {method} in {time.monotonic() - began:.0f} s", file=sys.stderr)
-    chosen: dict[str, Any] = yaml.safe_load(best.read_text())[0]
-    return chosen
+    records: list[dict[str, Any]] = yaml.safe_load(best.read_text())
+    return records
+
+
+def validation(records: list[dict[str, Any]]) -> dict[str, float]:
+    """Return what a search's best and its published default reached on the validation images."""
+    (published,) = (record for record in records if record["published_default"])
+    return {
+        "best": records[0]["validation_accuracy"],
+        "published_default": published["validation_accuracy"],
+    }
 
 
 def retrain(
@@ -164,13 +172,13 @@ def table(correct: dict[str, Correct]) -> list[dict[str, Any]]:
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a Markdown table."""
     lines = [
-        "| method | test accuracy (95 % interval) | against tuned supervised | |",
+        "| method | test accuracy (95 % interval) | points above tuned supervised | |",
         "|---|---|---|---|",
     ]
     for row in rows:
         accuracy = _text(row["accuracy"])
         difference = row.get("difference")
-        against = "" if difference is None else _text(difference, signed=True)
+        against = "" if difference is None else _points(difference)
         lines.append(f"| {row['method']} | {accuracy} | {against} | {verdict(difference)} |")
     return "\n".join(lines)
 
@@ -189,16 +197,17 @@ def verdict(difference: dict[str, float] | None) -> str:
 def record(
     options: argparse.Namespace,
     rows: list[dict[str, Any]],
-    configurations: dict[str, dict[str, Any]],
+    searches: dict[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     """Return what is kept of a measurement: rows, configurations, command, hardware, versions."""
+    options_given = f"--trials {options.trials} --draws {options.draws} --labels {options.labels}"
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     described = machine.describe()
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "command": "python -m benchmarks.digits_table " + " ".join(sys.argv[1:]),
+        "command": f"python -m benchmarks.digits_table {options_given} --record",
         "commit": commit,
         "hardware": {key: described[key] for key in ("processor", "cores", "gpus")},
         "versions": described["versions"],
@@ -206,7 +215,8 @@ def record(
         "draws": options.draws,
         "labels": options.labels,
         "rows": rows,
-        "configurations": configurations,
+        "validation": {method: validation(records) for method, records in searches.items()},
+        "configurations": {method: records[0] for method, records in searches.items()},
     }
 
 
@@ -214,10 +224,14 @@ def _values(interval: Interval) -> dict[str, float]:
     return {key: round(value, 4) for key, value in dataclasses.asdict(interval).items()}
 
 
-def _text(values: dict[str, float], *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    mean, low, high = (f"{100 * values[key]:{sign}.1f}" for key in ("mean", "low", "high"))
+def _text(values: dict[str, float]) -> str:
+    mean, low, high = (f"{100 * values[key]:.1f}" for key in ("mean", "low", "high"))
     return f"{mean} % ({low} to {high})"
+
+
+def _points(values: dict[str, float]) -> str:
+    mean, low, high = (f"{100 * values[key]:+.1f}" for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _options() -> argparse.Namespace:

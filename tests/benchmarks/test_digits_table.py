@@ -69,6 +69,16 @@ def test_the_readme_shows_the_recorded_table() -> None:
     assert kept["date"] in readme
 
 
+def test_the_readme_s_words_about_published_values_are_what_was_recorded() -> None:
+    kept = json.loads(digits_table.RECORD.read_text())["validation"]
+    unlabeled = [kept[name] for name in ALGORITHM_NAMES if name != "supervised"]
+    published = [100 * values["published_default"] for values in unlabeled]
+    best = [100 * values["best"] for values in unlabeled]
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    assert f"reached {min(published):.0f} to {max(published):.0f} %" in readme
+    assert f"reached {min(best):.0f} to {max(best):.0f} %" in readme
+
+
 @pytest.mark.slow
 def test_a_short_run_makes_a_record_of_the_same_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -84,9 +94,10 @@ def test_a_short_run_makes_a_record_of_the_same_shape(
     assert [row["method"] for row in made["rows"]] == names
     by_name = {row["method"]: row for row in kept["rows"]}
     assert shape(made["rows"]) == shape([by_name[name] for name in names])
-    for key in set(kept) - {"rows", "configurations"}:
+    for key in set(kept) - {"rows", "validation", "configurations"}:
         assert shape(made[key]) == shape(kept[key]), key
     for method in ("supervised", "ict"):
+        assert shape(made["validation"][method]) == shape(kept["validation"][method])
         assert shape(made["configurations"][method]).keys() == (
             shape(kept["configurations"][method]).keys()
         )
