@@ -28,6 +28,8 @@ import yaml
 from benchmarks.intervals import Interval, crossed_interval
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
+from tune_ssl.run import RunDirectory
+from tune_ssl.workflows import results
 
 Correct = npt.NDArray[np.float64]
 
@@ -66,6 +68,11 @@ def search(method: str, options: argparse.Namespace, folder: Path) -> list[dict[
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         print(f"searched {method} in {time.monotonic() - began:.0f} s", file=sys.stderr)
     records: list[dict[str, Any]] = yaml.safe_load(best.read_text())
+    counts = results.status(RunDirectory(folder / method)).counts
+    asked = (options.trials, options.trials, options.labels)
+    found = (counts.asked, counts.finished, records[0]["num_labels"])
+    if found != asked or options.max_steps not in (None, records[0]["steps"]):
+        raise SystemExit(f"{folder / method} holds another search; give another --output")
     return records
 
 

@@ -22,6 +22,9 @@ Parameters = dict[str, float]
 FIELD_OF = {"unlabeled_weight_u": "unlabeled_weight", "threshold_gap": "threshold"}
 """The Config field of each parameter that is searched on a scale of its own."""
 
+LARGEST_MSE_WEIGHT = {"ict": 100.0}
+"""Per class, where 30 is too little: ICT is published with 10 C and run with up to 100 C."""
+
 LARGEST_RAMP = 0.1
 """A ramp ends by a tenth of the budget: early rungs must rank the method, not supervised strength
 (at 1/9 of a budget whose ramp takes .4, the weight is 7 % of its value)."""
@@ -96,15 +99,14 @@ def weight_range(context: SpaceContext) -> tuple[float, float]:
     """Return the smallest and largest unlabeled weight searched.
 
     Means over C classes shrink as 1/C, so mse and l1 scale with C. The ranges bracket every
-    published weight: mse .05 C - 30 C (Mean Teacher's authors advise C to C^2; ICT is run with
-    up to 100 C), l1 .02 C - 10 C, kl and reverse_kl .05 - 30 (they advise 1 - 10), js .2 - 100
+    published weight: mse .05 C - 30 C (Mean Teacher's authors advise C to C^2), further where
+    ``LARGEST_MSE_WEIGHT`` says so, l1 .02 C - 10 C, kl and reverse_kl .05 - 30 (they advise 1 - 10), js .2 - 100
     (near agreement js is kl / 4).
     """
     assert context.divergence is not None
     classes = float(context.num_classes)
-    mse_limit = 100.0 if context.algorithm == "ict" else 30.0
     ranges = {
-        "mse": (0.05 * classes, mse_limit * classes),
+        "mse": (0.05 * classes, LARGEST_MSE_WEIGHT.get(context.algorithm, 30.0) * classes),
         "l1": (0.02 * classes, 10.0 * classes),
         "kl": (0.05, 30.0),
         "reverse_kl": (0.05, 30.0),
@@ -133,16 +135,28 @@ def threshold_from_gap(gap: float) -> float:
     return _six_digits(1.0 - gap)
 
 
+def field_range(name: str, low: float, high: float, context: SpaceContext) -> tuple[float, float]:
+    """Return the range of the Config field that a parameter searched in [low, high] sets."""
+    if name == "unlabeled_weight_u":
+        low, high = weight_range(context)
+        return _six_digits(low), _six_digits(high)
+    if name == "threshold_gap":
+        return threshold_from_gap(high), threshold_from_gap(low)
+    return low, high
+
+
 class GivenTrial:
     """A trial that answers each suggestion with a given value, moved into the range.
 
     A space run on it gives a configuration's parameters on the scales that are searched.
-    ``moved`` holds, for values outside the range, the value that was used.
+    ``moved`` holds, for values outside the range, the value that was used, and ``ranges`` the
+    range of every value, both on the scales that are searched.
     """
 
     def __init__(self, given: Mapping[str, float], context: SpaceContext) -> None:
         self.params: dict[str, float] = {}
         self.moved: dict[str, float] = {}
+        self.ranges: dict[str, tuple[float, float]] = {}
         self._given = _on_searched_scales(given, context)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
@@ -156,6 +170,7 @@ class GivenTrial:
         value = min(high, max(low, given))
         if value != given:
             self.moved[name] = value
+        self.ranges[name] = (low, high)
         self.params[name] = value
         return value
 

@@ -6,13 +6,16 @@ defaults, one per method and divergence, are the study's first trials.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from search_spaces import SEARCH_SPACES
-from search_spaces.common import FIELD_OF, GivenTrial, Parameters, SpaceContext
+from search_spaces.common import FIELD_OF, GivenTrial, Parameters, SpaceContext, field_range
 from ssl_core.errors import UserError
+from ssl_core.names import ONE_HOT_TARGETS
+from ssl_core.parameters import check_searchable
 from ssl_core.published import PublishedDefault, published_default, published_divergence
 
 
@@ -48,6 +51,30 @@ class DefaultTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Moved:
+    """A value of a configuration that a study cannot take as it is given.
+
+    ``low`` and ``high`` are the ends of its range, equal where every trial has the same value.
+    """
+
+    name: str
+    given: float
+    used: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return (
+                f"{self.name} {self.given:g} is not searched and was set to the search's {self.used:g}"
+            )
+        return (
+            f"{self.name} {self.given:g} is outside {self.low:.4g} .. {self.high:.4g} and was moved to "
+            f"{self.used:.4g}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudySpace:
     """What one study searches.
 
@@ -71,10 +98,11 @@ class StudySpace:
     setting: str = "cifar10"
 
     def __post_init__(self) -> None:
-        if "pseudo_label" in self.algorithms and "reverse_kl" in self.divergences:
+        one_hot = next((name for name in self.algorithms if name in ONE_HOT_TARGETS), None)
+        if one_hot and "reverse_kl" in self.divergences:
             raise UserError(
-                "divergence 'reverse_kl' is not defined against pseudo_label's one-hot targets; allowed "
-                "with it: mse, l1, kl, js; leave reverse_kl or pseudo_label out."
+                f"divergence 'reverse_kl' is not defined against {one_hot}'s one-hot targets; allowed "
+                f"with it: mse, l1, kl, js; leave reverse_kl or {one_hot} out."
             )
         if self.algorithms == ("supervised",) and self.divergences:
             raise UserError(
@@ -136,11 +164,25 @@ class StudySpace:
         What the configuration does not name takes its published value.
 
         Raises:
-            UserError: the study does not search that method with that divergence.
+            UserError: see ``params_and_moved``.
+        """
+        return self.params_and_moved(algorithm, divergence, parameters)[0]
+
+    def params_and_moved(
+        self, algorithm: str, divergence: str | None, parameters: Mapping[str, float]
+    ) -> tuple[dict[str, Any], list[Moved]]:
+        """Return what ``params_for`` does, and those of the given values that were moved.
+
+        Raises:
+            UserError: the study does not search that method with that divergence, or a parameter
+                is unknown, has a value that is not legal, or is an option no search can carry.
         """
         self._check_cell(algorithm, divergence)
+        own = self.context(algorithm, divergence)
+        check_searchable(algorithm, parameters, _searched_names(own))
         published = self._published(algorithm, divergence).parameters
-        return self._trial_at(algorithm, divergence, published | dict(parameters))[0]
+        params, moved = self._trial_at(algorithm, divergence, published | dict(parameters))
+        return params, [move for move in moved if move.name in parameters]
 
     def _check_cell(self, algorithm: str, divergence: str | None) -> None:
         if (algorithm, divergence) not in self.cells():
@@ -152,24 +194,23 @@ class StudySpace:
 
     def _trial_at(
         self, algorithm: str, divergence: str | None, parameters: Mapping[str, float]
-    ) -> tuple[dict[str, Any], dict[str, float]]:
-        """Return a configuration's trial parameters, and what moved fields were moved to."""
+    ) -> tuple[dict[str, Any], list[Moved]]:
+        """Return a configuration's trial parameters, and the values that were moved."""
         context = self.context(algorithm, divergence)
         trial = GivenTrial(parameters, context)
         used = SEARCH_SPACES[algorithm](trial, context)
-        moved = {field: used[field] for field in (FIELD_OF.get(n, n) for n in trial.moved)}
         params: dict[str, Any] = dict(trial.params)
         if len(self.algorithms) > 1:
             params["algorithm"] = algorithm
         if len(self._divergences_of(algorithm)) > 1:
             params["divergence"] = divergence
-        return params, moved
+        return params, _moved(parameters, used, trial, context)
 
     def _default(self, algorithm: str, divergence: str | None) -> DefaultTrial:
         published = self._published(algorithm, divergence)
         params, moved = self._trial_at(algorithm, divergence, published.parameters)
         notes = [published.source, *([published.note] if published.note else [])]
-        notes += [f"{name} moved into the range ({value:.4g})" for name, value in moved.items()]
+        notes += [f"{move.name} moved into the range ({move.used:.4g})" for move in moved]
         return DefaultTrial(
             params=params,
             source="; ".join(notes),
@@ -184,3 +225,32 @@ class StudySpace:
             setting=self.setting,
             optimizer=self.optimizer,
         )
+
+
+class _Lowest:
+    """A trial that answers with the low end of every range."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return low
+
+
+def _searched_names(context: SpaceContext) -> tuple[str, ...]:
+    return tuple(SEARCH_SPACES[context.algorithm](_Lowest(), context))
+
+
+def _moved(
+    given: Mapping[str, float], used: Parameters, trial: GivenTrial, context: SpaceContext
+) -> list[Moved]:
+    """Return the values that are used otherwise than given, beyond the rounding of the scales."""
+    names = {FIELD_OF.get(name, name): name for name in trial.ranges}
+    moved = []
+    for field, value in used.items():
+        before = given.get(field, 0.0 if field in names else value)
+        if math.isclose(before, value, rel_tol=1e-5):
+            continue
+        low = high = value
+        if field in names:
+            name = names[field]
+            low, high = field_range(name, *trial.ranges[name], context)
+        moved.append(Moved(name=field, given=before, used=value, low=low, high=high))
+    return moved

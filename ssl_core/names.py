@@ -30,6 +30,9 @@ ALGORITHM_SHORT_NAMES = {
 
 DIVERGENCE_NAMES = ("mse", "l1", "kl", "reverse_kl", "js", "notebook_kl", "notebook_js")
 
+ONE_HOT_TARGETS = frozenset({"pseudo_label"})
+"""The methods whose targets are one-hot: reverse_kl is not defined against them."""
+
 SEARCHED_DIVERGENCE_NAMES = ("mse", "l1", "kl", "js")
 """What ``any`` and ``all`` stand for: the four divergences worth searching over."""
 

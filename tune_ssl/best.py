@@ -19,6 +19,9 @@ from tune_ssl.trial import unpack_correct
 
 SIGNIFICANCE = 0.05
 
+WEIGHTS_KEPT = 10
+"""So many ranks keep their weights; a search deletes those of others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RankedTrial:

@@ -341,7 +341,7 @@ def search(
         Path | None,
         typer.Option(
             help="Settings from a file: a run's config.yaml, or an export, whose configurations are "
-            "tried first. Flags stand over it.",
+            "tried after the published defaults. Flags stand over it.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -395,7 +395,7 @@ def search(
     settings = settings_from(config, {k: v for k, v in flags.items() if v is not None})
     invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, False)
     if dry_run:
-        _print_plan(settings, name, output)
+        _print_plan(settings, name, output, here=address is None, result_format=result_format)
         return
     from tune_ssl.workflows import search as workflow
 
@@ -410,6 +410,9 @@ def resume(
         OptionalInt, typer.Option(help="Extend the search to this many trials.")
     ] = None,
     output: OutputOption = DEFAULT_OUTPUT,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Where the images are now, if they were moved.")
+    ] = None,
     concurrency: ConcurrencyOption = None,
     address: AddressOption = None,
     dashboard: DashboardOption = True,
@@ -427,7 +430,12 @@ def resume(
     from tune_ssl.workflows import search as workflow
 
     outcome = workflow.resume(
-        directory, invocation, _console(), trials=trials, concurrency=concurrency
+        directory,
+        invocation,
+        _console(),
+        trials=trials,
+        concurrency=concurrency,
+        data_dir=data_dir,
     )
     _finish(outcome, result_format)
 
@@ -585,6 +593,8 @@ def _run(arguments: list[str], debug: bool) -> int:
     except UserError as error:
         return _say(str(error), 2, debug)
     except TyperException as error:
+        if not error.format_message():  # help was asked for by giving nothing, and is printed
+            return error.exit_code
         return _say(" ".join(error.format_message().split()), error.exit_code, debug)
     except Exception as error:
         message = " ".join(f"{type(error).__name__}: {error}".split())
@@ -698,16 +708,25 @@ def _invocation(
     )
 
 
-def _print_plan(settings: Any, name: str | None, output: str) -> None:
+def _print_plan(
+    settings: Any, name: str | None, output: str, *, here: bool, result_format: str
+) -> None:
     from ssl_core.data.prepare import prepare
+    from tune_ssl import machine
     from tune_ssl.run import new_run
     from tune_ssl.workflows import plan
 
     new_run(name, output, settings)
     shared = prepare(settings.data())
     settings = plan.with_data(settings, shared)
+    if here:
+        settings = plan.on_cluster(settings, machine.usable_cpus(), len(machine.gpu_names()))
     plan.describe_data(settings, shared, _console())
-    _write_stdout("".join(f"{line}\n" for line in plan.describe_plan(settings, shared)))
+    lines = plan.describe_plan(settings, shared)
+    if result_format == "json":
+        _print_json(dict(line.split(": ", 1) for line in lines))
+    else:
+        _write_stdout("".join(f"{line}\n" for line in lines))
 
 
 def _finish(outcome: Any, result_format: str) -> None:

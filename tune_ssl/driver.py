@@ -16,6 +16,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from tune_ssl.best import WEIGHTS_KEPT
 from tune_ssl.run import RunConfig, RunDirectory, trial_seed, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import ATTEMPT, RESULT, SECONDS, Assignment, Counts, SearchStudy, Verdict
@@ -32,7 +33,6 @@ from tune_ssl.worker import (
     weights_path,
 )
 
-WEIGHTS_KEPT = 10
 HOPELESS_AFTER = 3
 
 

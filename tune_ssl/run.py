@@ -20,7 +20,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,11 +41,13 @@ from ssl_core.errors import (
 )
 from ssl_core.files import write_atomically
 from ssl_core.names import (
+    ALGORITHM_NAMES,
     EVALUATED_NETWORKS,
     LR_SCHEDULE_NAMES,
     METRIC_NAMES,
     OPTIMIZER_NAMES,
     PRECISIONS,
+    SEARCHED_DIVERGENCE_NAMES,
     algorithm_name,
     divergence_name,
     parse_model_name,
@@ -57,7 +59,7 @@ SCHEDULERS = ("asha", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SEARCHED = "search"
 
-RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +152,10 @@ class RunConfig:
             "the search's settings", given, [field.name for field in dataclasses.fields(cls)]
         )
         values = dict(given)
-        values["alg"] = _names(values.get("alg"), algorithm_name)
-        values["divergence"] = _names(values.get("divergence"), divergence_name)
+        values["alg"] = _names(values.get("alg"), algorithm_name, ALGORITHM_NAMES)
+        values["divergence"] = _names(
+            values.get("divergence"), divergence_name, SEARCHED_DIVERGENCE_NAMES
+        )
         if not values["alg"]:
             raise UserError("no --alg was given; allowed: a method, a comma list or any; name one.")
         values["start_from"] = _starts(values.get("start_from"))
@@ -163,6 +167,10 @@ class RunConfig:
         for name in ("alg", "divergence", "start_from"):
             mapping[name] = list(mapping[name])
         return mapping
+
+    def fixed_settings(self) -> dict[str, Any]:
+        """Return the settings a run keeps from its first trial to its last."""
+        return {k: value for k, value in self.to_mapping().items() if k not in FREE_SETTINGS}
 
     @property
     def steps(self) -> int:
@@ -212,6 +220,20 @@ class RunConfig:
             setting=DATASET_CARDS[self.dataset].published_setting,
         )
 
+    def moved_starts(self, num_classes: int = 10) -> list[str]:
+        """Return a sentence for each value of ``start_from`` outside what is searched.
+
+        ``num_classes``, of the data, sets the range of the unlabeled weight.
+        """
+        space = self.space(num_classes)
+        return [
+            f"configuration {number}: {move}"
+            for number, start in enumerate(self.start_from, 1)
+            for move in space.params_and_moved(
+                start["algorithm"], start.get("divergence"), start["parameters"]
+            )[1]
+        ]
+
     def trial_record(self, suggestion: Suggestion, seed: int) -> dict[str, Any]:
         """Return the flat configuration of one trial, all that its training depends on."""
         data = dataclasses.asdict(self.data())
@@ -241,6 +263,10 @@ def trial_seed(search_seed: int, number: int) -> int:
     return int(sequence.generate_state(1, np.uint32)[0])
 
 
+FREE_SETTINGS = ("trials", "concurrency", "start_from", "storage", "data_dir")
+"""What a resume may change: the goal, the pace, and where things are."""
+
+
 class RunDirectory:
     """The folder of one run."""
 
@@ -255,8 +281,9 @@ class RunDirectory:
             UserError: there is no run.
         """
         for path in (Path(run).expanduser(), Path(output).expanduser() / run):
-            if (path / "config.yaml").is_file():
-                return cls(path.resolve())
+            with suppress(OSError):  # a name too long to be one
+                if (path / "config.yaml").is_file():
+                    return cls(path.resolve())
         raise UserError(
             f"{run!r} is no run; allowed: a run's folder or its name below {output!r}"
             f"{_runs_there(output)}; check the name, or --output."
@@ -296,7 +323,7 @@ class RunDirectory:
 
     def check_new(self) -> None:
         """Raise UserError where a run of that name exists."""
-        if self.path.is_dir() and not any(self.path.iterdir()):
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {"lock"}:
             return  # left by a driver that was killed before it wrote anything
         if self.path.exists() or self.path.is_symlink():
             raise UserError(
@@ -311,6 +338,32 @@ class RunDirectory:
             UserError: the file is damaged or holds something unknown.
         """
         return RunConfig.from_mapping(read_yaml_mapping(self.config_path))
+
+    def check_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Raise UserError where settings differ from those the run's trials were made with."""
+        changed = [
+            f"{key} was {before.get(key)!r} and is {value!r}"
+            for key, value in now.items()
+            if before.get(key) != value
+        ]
+        if changed:
+            raise UserError(
+                f"the settings of run {self.name!r} have changed: {'; '.join(changed)}; allowed: other "
+                "--trials and --concurrency; restore its config.yaml or begin a new run."
+            )
+
+    def driver(self) -> str | None:
+        """Return who drives the run now, as its lock says; None if nobody does."""
+        import fcntl
+
+        try:
+            with open(self.path / "lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return (self.path / "lock").read_text() or "unknown"
+        except OSError:  # no lock yet, or a file system without them
+            return None
+        return None
 
     def write_config(self, config: RunConfig) -> None:
         """Write the run's settings."""
@@ -338,8 +391,8 @@ def new_run(name: str | None, output: str, config: RunConfig) -> RunDirectory:
         name = f"{methods}-{config.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     if not RUN_NAME.fullmatch(name):
         raise UserError(
-            f"name is {name!r}; allowed: letters, digits, '_', '.', '-', the first a letter or digit; "
-            "give such a name."
+            f"name is {name!r}; allowed: letters, digits, '_', '.', '-', the first a letter or digit, "
+            "at most 100 of them; give such a name."
         )
     directory = RunDirectory((Path(output).expanduser() / name).absolute())
     directory.check_new()
@@ -452,10 +505,19 @@ def write_yaml(path: Path, value: Any) -> None:
     write_atomically(path, text.encode())
 
 
-def _names(given: Any, canonical: Any) -> tuple[str, ...]:
-    """Return the canonical names of a list, each once, in the order given."""
-    names = given if isinstance(given, list | tuple) else [given] if given else []
-    return tuple(dict.fromkeys(canonical(str(name)) for name in names))
+def _names(given: Any, canonical: Any, everything: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the canonical names of a list or comma list, each once, in the order given.
+
+    ``any`` and ``all`` stand for every name worth searching.
+    """
+    texts = given if isinstance(given, list | tuple) else [given] if given else []
+    names: list[str] = []
+    for name in ",".join(str(text) for text in texts).split(","):
+        if name.strip().lower() in ("any", "all"):
+            names += everything
+        elif name.strip():
+            names.append(canonical(name.strip()))
+    return tuple(dict.fromkeys(names))
 
 
 def _starts(given: Any) -> tuple[dict[str, Any], ...]:
@@ -467,16 +529,13 @@ def _starts(given: Any) -> tuple[dict[str, Any], ...]:
 
 
 def _check_start(start: Any) -> None:
-    """Raise UserError unless this is a configuration to start from."""
+    """Raise UserError unless this has the form of a configuration; the space checks its values."""
     whole = isinstance(start, dict) and isinstance(start.get("parameters"), dict)
     if not whole or "algorithm" not in start:
         raise UserError(
             f"start_from holds {start!r}; allowed: mappings with algorithm, divergence and parameters, as "
             "an export holds; write such."
         )
-    for name, value in start["parameters"].items():
-        if not isinstance(value, bool):
-            check_number(f"start_from's {name}", value)
 
 
 def _runs_there(output: str) -> str:

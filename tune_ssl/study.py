@@ -111,7 +111,7 @@ class SearchStudy:
     Args:
         backend: the journal; an in-memory storage of Optuna's would lose waiting trials.
         space: what is searched.
-        name: of the study, as a dashboard shows it.
+        name: of a new study, as a dashboard shows it.
         trials: how many shall finish.
         seed: of the sampler.
         rungs: steps at which values are reported; the last is the full length.
@@ -137,7 +137,10 @@ class SearchStudy:
         self._reduction_factor = reduction_factor
         self._storage = JournalStorage(backend)
         conditional = len(list(space.cells())) > 1
-        if not self._storage.get_all_studies():
+        found = self._storage.get_all_studies()
+        if found:
+            name = found[0].study_name  # the run's folder may have been renamed since
+        else:
             self._storage.create_new_study([StudyDirection.MAXIMIZE], name)
         self._study = optuna.load_study(
             storage=self._storage,
@@ -351,17 +354,18 @@ class SearchStudy:
 def first_trials(
     defaults: Iterable[DefaultTrial], trials: int, *, started_from: Sequence[FirstTrial] = ()
 ) -> list[FirstTrial]:
-    """Return a study's first trials: given ones, then the published defaults.
+    """Return a study's first trials: the published defaults, then given ones.
 
     Defaults come in the order of their papers' divergences before converted ones, and are at
-    most half of all trials but at least one.
+    most half of all trials but at least one. A given one that equals a default is that default.
     """
     ordered = sorted(defaults, key=lambda default: default.converted)
     published = [
         FirstTrial(params=default.params, attributes={DEFAULT: default.source})
         for default in ordered[: max(1, trials // 2)]
     ]
-    return [*started_from, *published]
+    known = [default.params for default in published]
+    return [*published, *(start for start in started_from if start.params not in known)]
 
 
 def is_running(trial: FrozenTrial) -> bool:
@@ -395,7 +399,7 @@ def read_trials(path: Path) -> tuple[list[FrozenTrial], dict[str, Any]]:
     """
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # as its records are
         raise UserError(
             f"{path} is damaged ({error}); allowed: a journal as a search writes it; 'tune-ssl resume' mends "
             "a torn end, anything else needs a copy."

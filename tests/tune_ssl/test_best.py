@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from optuna.trial import TrialState
 from scipy.stats import binomtest
 
 from tests.tune_ssl.fakes import IMAGES, begin, make_study, queue_defaults
-from tune_ssl.best import mcnemar_p_value, rank_trials
+from tune_ssl.best import best_trial, mcnemar_p_value, rank_trials
 from tune_ssl.trial import pack_correct, unpack_correct
 
 
@@ -112,6 +113,16 @@ class TestRanks:
         study.fail(failed, 1, "broken")
         study.interrupt(waiting, 1, "lost")
         assert [trial.number for trial in rank_trials(study.get_trials())] == [0, 1]
+
+    def test_a_trial_that_was_cut_has_none_though_its_value_is_the_highest(self):
+        study = study_with((vector(100), 1.0, False), (vector(50), 1.0, False))
+        ahead, cut = (begin(study).number for _ in range(2))
+        study.report(ahead, 1, 3, 0.99)
+        study.report(cut, 1, 3, 0.95)
+        trial = study.get_trial(cut)
+        assert (trial.state, trial.value) == (TrialState.PRUNED, 0.95)
+        assert [trial.number for trial in rank_trials(study.get_trials())] == [0, 1]
+        assert best_trial(study.get_trials()).number == 0
 
     def test_there_is_none_without_a_complete_trial(self):
         study = make_study()

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 from ssl_core.names import ALGORITHM_NAMES
 from tests.tune_ssl.fakes import begin, make_study, quality, records_of, small_space, study_on
+from tune_ssl.sampler import make_sampler
 from tune_ssl.study import Verdict
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -199,6 +201,29 @@ def test_with_several_at_a_time_a_replay_in_the_same_order_suggests_the_same(tmp
             finish(study, running.pop(min(1, len(running) - 1)))
 
     assert search(tmp_path / "one", False) == search(tmp_path / "other", True)
+
+
+@every_space
+@every_sampler
+def test_trials_suggested_from_the_same_history_differ(space, sampler):
+    """Past the start-up points, too: nothing but the number tells them apart there."""
+    study = make_study(**options(space, sampler))
+    for _ in range(10):
+        finish(study, begin(study))
+    rates = [begin(study).suggestion.parameters["learning_rate"] for _ in range(3)]
+    assert len(set(rates)) == 3
+
+
+@every_sampler
+def test_parameters_sampled_alone_depend_on_their_names_and_not_on_their_order(sampler):
+    def draw(*names):
+        trial = optuna.create_study(sampler=make_sampler(sampler, 3, conditional=False)).ask()
+        return {name: trial.suggest_float(name, 0.0, 1.0) for name in names}
+
+    drawn = draw("x", "y", "z")
+    assert len(set(drawn.values())) == 3
+    assert draw("z", "y", "x") == drawn
+    assert draw("y") == {"y": drawn["y"]}
 
 
 SEARCH = """

@@ -17,6 +17,7 @@ from tests.tune_ssl.fakes import (
     RUNGS,
     begin,
     make_study,
+    outcome,
     queue,
     queue_defaults,
     small_space,
@@ -309,6 +310,36 @@ class TestDecisions:
         assert found[1] == {"value": 0.2, "cutoff": 0.6, "population": 1, "kept": False}
         assert found[2]["cutoff"] == pytest.approx(0.2 + (0.6 - 0.2) * 2 / 3)
         assert (found[2]["population"], found[2]["kept"]) == (2, True)
+
+    def test_a_published_default_goes_on_where_another_with_its_value_is_cut(self):
+        study = make_study()
+        queue_defaults(study, study.space.defaults())
+        assert [DEFAULT in study.get_trial(begin(study).number).user_attrs for _ in range(3)] == [
+            True,
+            False,
+            False,
+        ]
+        assert study.report(1, 1, 3, 0.9) is Verdict.CONTINUE
+        assert study.report(0, 1, 3, 0.2) is Verdict.CONTINUE
+        assert study.report(2, 1, 3, 0.2) is Verdict.STOP
+        found = study.get_trial(0).user_attrs["rung 3"]
+        assert found == {"value": 0.2, "cutoff": None, "population": 1, "kept": True}
+        assert study.get_trial(2).user_attrs["rung 3"]["population"] == 2, "its value counts"
+
+    def test_they_are_the_same_where_the_study_is_opened_again_before_each(self, tmp_path):
+        path = tmp_path / "journal"
+        whole = make_study()
+        for study in (whole, study_on(path)):
+            for _ in range(4):
+                begin(study)
+        reports = [(0, 3, 0.6), (1, 3, 0.2), (2, 3, 0.5), (0, 9, 0.7), (3, 3, 0.4), (2, 9, 0.6)]
+        verdicts = [
+            (whole.report(number, 1, step, value), study_on(path).report(number, 1, step, value))
+            for number, step, value in reports
+        ]
+        go, cut = Verdict.CONTINUE, Verdict.STOP
+        assert verdicts == [(verdict, verdict) for verdict in (go, cut, go, go, cut, cut)]
+        assert outcome(study_on(path).get_trials()) == outcome(whole.get_trials())
 
     @pytest.mark.parametrize("reopened", [False, True])
     def test_a_rung_reported_again_keeps_its_decision(self, tmp_path, reopened):

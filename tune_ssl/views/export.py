@@ -12,7 +12,7 @@ import yaml
 from optuna.trial import FixedTrial, FrozenTrial
 
 from ssl_core.errors import UserError
-from tune_ssl.best import RankedTrial, rank_trials
+from tune_ssl.best import WEIGHTS_KEPT, RankedTrial, rank_trials
 from tune_ssl.run import RunConfig, trial_seed
 
 FORMATS = ("yaml", "json", "csv")
@@ -83,9 +83,17 @@ def _record(config: RunConfig, trial: RankedTrial, num_classes: int) -> dict[str
         "published_default": trial.is_default,
         "device_seconds": trial.seconds,
         "steps": config.steps,
-        "weights": trial.result.get("weights"),
+        "weights": _weights(config, trial),
         **config.trial_record(suggestion, trial_seed(config.seed, trial.number)),
     }
+
+
+def _weights(config: RunConfig, trial: RankedTrial) -> str | None:
+    """Return where a trial's weights are: below the run's folder, or in its storage; None if gone."""
+    path: str | None = trial.result.get("weights")
+    if path is None or trial.rank > WEIGHTS_KEPT:
+        return None
+    return path if config.storage is None else f"{config.storage}/{path}"
 
 
 def _csv(records: list[dict[str, Any]]) -> str:

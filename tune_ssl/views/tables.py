@@ -28,6 +28,9 @@ def best_table(records: Sequence[Mapping[str, Any]], rows: int = ROWS_SHOWN) -> 
         table.add_column(heading, justify="right")
     table.add_column("method", no_wrap=True)
     table.add_column(f"validation {metric_name(records[0])}", justify="right")
+    uneven = records[0]["metric"] == "balanced_accuracy"
+    if uneven:
+        table.add_column("accuracy", justify="right")
     table.add_column("note")
     for record in records[:rows]:
         table.add_row(
@@ -35,6 +38,7 @@ def best_table(records: Sequence[Mapping[str, Any]], rows: int = ROWS_SHOWN) -> 
             str(record["trial"]),
             method_text(record["algorithm"], record["divergence"]),
             value_text(record),
+            *([percent(record["validation_accuracy"])] if uneven else []),
             _note(record),
         )
     return table
@@ -105,6 +109,8 @@ def print_status(status: Status) -> None:
         f"{counts.pruned} pruned, {counts.failed} failed), {counts.running} running, "
         f"{counts.waiting} waiting; device time {duration(status.device_seconds)}",
     )
+    if status.driver is None and counts.finished < counts.asked:
+        say(console, f"nobody drives it now; continue with: tune-ssl resume {status.name}")
     for trial in status.running:
         value = "" if trial["last_value"] is None else f", {percent(trial['last_value'])} there"
         rung = "no rung yet" if trial["last_rung"] is None else f"rung {trial['last_rung']}{value}"

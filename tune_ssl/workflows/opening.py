@@ -19,9 +19,6 @@ from tune_ssl.storage import RunStorage
 from tune_ssl.study import CHECKPOINT, FOREIGN, FirstTrial, SearchStudy, first_trials
 from tune_ssl.views.messages import say
 
-FREE_SETTINGS = ("trials", "concurrency", "start_from", "storage", "data_dir")
-"""What a resume may change: the goal, the pace, and where things are."""
-
 
 def open_study(
     config: RunConfig,
@@ -37,6 +34,12 @@ def open_study(
     Raises:
         UserError: journal or checkpoint is damaged, or images or settings have changed.
     """
+    begun = any(directory.path.glob("trials/*"))
+    if begun and not directory.journal_path.exists():
+        raise UserError(
+            f"run {directory.name!r} has trials and its {directory.journal_path.name} is gone; allowed: the "
+            "journal, which says what happened to them; restore it, or begin a new run."
+        )
     journal, mended = open_journal(directory.journal_path)
     if mended:
         say(console, f"warning: {mended}")
@@ -50,6 +53,12 @@ def open_study(
         reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
         sampler=config.sampler,
     )
+    finished = study.counts().finished
+    if finished > config.trials:
+        raise UserError(
+            f"trials is {config.trials} and run {directory.name!r} has finished {finished}; allowed: "
+            f"{finished} or more; give --trials {finished} to go no further."
+        )
     _keep_facts(study, config, directory, shared)
     if not study.attributes().get("queued"):
         study.enqueue_first(_first_trials(config, study.space))
@@ -69,9 +78,7 @@ def _keep_facts(
         "images_crc32": f"{checksum(shared.images):08x}",
         "split_sha256": shared.fingerprint,
         "num_classes": shared.num_classes,
-        "settings": {
-            key: value for key, value in config.to_mapping().items() if key not in FREE_SETTINGS
-        },
+        "settings": config.fixed_settings(),
     }
     before = study.attributes()
     if facts.keys() <= before.keys():
@@ -91,16 +98,7 @@ def _check_unchanged(
             f"the images of run {directory.name!r} have changed ({', '.join(differing)}); allowed: the same "
             "images, because accuracies would not compare; restore them or begin a new run."
         )
-    settings = [
-        f"{key} was {before['settings'].get(key)!r} and is {value!r}"
-        for key, value in now["settings"].items()
-        if before["settings"].get(key) != value
-    ]
-    if settings:
-        raise UserError(
-            f"the settings of run {directory.name!r} have changed: {'; '.join(settings)}; allowed: other "
-            "--trials and --concurrency; restore its config.yaml or begin a new run."
-        )
+    directory.check_settings(before["settings"], now["settings"])
 
 
 def _first_trials(config: RunConfig, space: StudySpace) -> list[FirstTrial]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import uuid
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -21,7 +24,12 @@ SKIPPED_SHOWN = 5
 
 
 def with_data(config: RunConfig, shared: SplitImages) -> RunConfig:
-    """Return the settings with what the images decide: how many are drawn, and the metric."""
+    """Return the settings with what the images decide: how many are drawn, and the metric.
+
+    Raises:
+        UserError: a semi-supervised method has no unlabeled images.
+    """
+    _check_unlabeled(config, shared)
     metric = config.metric
     if metric == "auto":
         classes = np.bincount(shared.validation_labels, minlength=shared.num_classes)
@@ -38,6 +46,28 @@ def with_data(config: RunConfig, shared: SplitImages) -> RunConfig:
     )
 
 
+def with_own_places(config: RunConfig, name: str) -> RunConfig:
+    """Return the settings with places that hold from anywhere, and a storage of this run's own."""
+    storage, data_dir = config.storage, config.data_dir
+    if storage is not None:
+        root = storage if "://" in storage else str(Path(storage).expanduser().absolute())
+        storage = f"{root.rstrip('/')}/{name}-{uuid.uuid4().hex[:8]}"
+    if data_dir is not None:
+        data_dir = str(Path(data_dir).expanduser().absolute())
+    return dataclasses.replace(config, storage=storage, data_dir=data_dir)
+
+
+def _check_unlabeled(config: RunConfig, shared: SplitImages) -> None:
+    """Raise UserError where a semi-supervised method would have nothing to learn from."""
+    methods = [name for name in config.alg if name != "supervised"]
+    if methods and len(shared.unlabeled) == len(shared.labeled):
+        raise UserError(
+            f"{config.dataset} leaves no unlabeled images for {methods[0]}: all {len(shared.labeled)} are "
+            "labeled or for validation; allowed: supervised alone, or images without labels; check the name "
+            "of unlabeled/, or give fewer --labels."
+        )
+
+
 def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
     """Return the settings with what the machine decides: device, GPUs, threads, precision.
 
@@ -45,6 +75,8 @@ def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
         UserError: more is asked for than there is.
     """
     wanted = config.gpus_per_trial
+    if config.device == "mps" and sys.platform != "darwin":
+        raise UserError("device is mps and this is no Mac; allowed: auto, cpu, cuda; leave it out.")
     if (config.device == "cuda" or (wanted or 0) > 0) and gpus == 0:
         raise UserError(
             f"GPUs were asked for (device {config.device}, gpus-per-trial {wanted}) and there are none; "

@@ -20,7 +20,7 @@ from tune_ssl.views.export import export_records
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a run stands."""
+    """Where a run stands; ``driver`` is who drives it now, None if nobody does."""
 
     name: str
     counts: Counts
@@ -28,6 +28,7 @@ class Status:
     running: list[dict[str, Any]]
     failed: list[dict[str, Any]]
     best: dict[str, Any] | None
+    driver: str | None
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values."""
@@ -54,6 +55,7 @@ def status(directory: RunDirectory) -> Status:
             if trial.state == TrialState.FAIL
         ],
         best=best[0] if best else None,
+        driver=directory.driver(),
     )
 
 
@@ -67,9 +69,12 @@ def best_records(directory: RunDirectory, top: int | None) -> list[dict[str, Any
     records = export_records(config, trials, attributes["num_classes"], top)
     if not records:
         counts = count(trials, config.trials)
+        remedy = f"continue it: tune-ssl resume {directory.path}"
+        if directory.driver() is not None:
+            remedy = "try again later"
         raise UserError(
             f"run {directory.name!r} has no trial of full length yet ({counts.finished} of {counts.asked} "
-            f"finished); allowed: one at least; continue it: tune-ssl resume {directory.path}"
+            f"finished); allowed: one at least; {remedy}"
         )
     return records
 
@@ -134,6 +139,7 @@ def _read(directory: RunDirectory) -> tuple[RunConfig, list[FrozenTrial], dict[s
         raise UserError(
             f"run {directory.name!r} has not begun; allowed: a run with trials; try again when it has."
         )
+    directory.check_settings(attributes["settings"], config.fixed_settings())
     return config, trials, attributes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from tune_ssl.views.export import export_records
 from tune_ssl.views.live import LiveView
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.opening import open_study
-from tune_ssl.workflows.plan import describe_data, on_cluster, with_data
+from tune_ssl.workflows.plan import describe_data, on_cluster, with_data, with_own_places
 from tune_ssl.workflows.process import draining_signals, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -77,11 +77,9 @@ def search(
         UserError: something given cannot be used; nothing was written.
     """
     directory = new_run(name, output, config)
+    config = with_own_places(config, directory.name)
     shared = prepare(config.data())
     config = with_data(config, shared)
-    if config.storage is not None and "://" not in config.storage:
-        config = dataclasses.replace(config, storage=str(Path(config.storage).absolute()))
-    describe_data(config, shared, console)
     return _run(config, directory, shared, invocation, console, fresh=True)
 
 
@@ -92,16 +90,20 @@ def resume(
     *,
     trials: int | None,
     concurrency: int | None,
+    data_dir: str | None = None,
 ) -> Outcome:
     """Continue a run, or extend it to more trials.
 
     Raises:
-        UserError: the run is held by another driver, or its images have changed.
+        UserError: the run is held by another driver, its images have changed, or more trials
+            are finished than it shall have.
     """
     config = directory.read_config()
     if trials is not None:
         check_integer("trials", trials, 1)
         config = dataclasses.replace(config, trials=trials)
+    if data_dir is not None:
+        config = dataclasses.replace(config, data_dir=str(Path(data_dir).absolute()))
     if concurrency is not None:
         config = dataclasses.replace(config, concurrency=concurrency)
     shared = prepare(config.data())
@@ -125,13 +127,15 @@ def _run(
         config = on_cluster(config, cluster.cpus, cluster.gpus)
         if fresh:
             directory.create()
-            stack.enter_context(_removed_if_unusable(directory))
             stack.enter_context(run_lock(directory))
-            _describe_run(directory, config, shared)
-        storage = RunStorage(config.storage or str(directory.path))
-        storage.check_writable()
-        study = open_study(config, directory, shared, storage, console)
-        guard, factory = _ship(config, cluster, shared, storage, console)
+        describe_data(config, shared, console)
+        with _removed_if_unusable(directory) if fresh else nullcontext():
+            if fresh:
+                _describe_run(directory, config, shared)
+            storage = RunStorage(config.storage or str(directory.path))
+            storage.check_writable()
+            study = open_study(config, directory, shared, storage, console)
+            guard, factory = _ship(config, cluster, shared, storage, console)
         driver = SearchDriver(
             study,
             config,

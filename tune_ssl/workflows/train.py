@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,19 +75,23 @@ def train(
     given = configuration_of(record) | {k: v for k, v in changes.items() if v is not None}
     config = TrainingConfig.from_record(given)
     _check_device(config.device)
-    _check_folder(folder)
     shared = prepare(config.data)
     complete = config.to_record() | _numbers(resolved(config.data, shared))
-    work = TrainingFactory(shared)(complete)
-    _run_with_progress(work, config.max_steps, console)
-    measured = work.measure()
+    with _new_folder(folder):
+        work = TrainingFactory(shared)(complete)
+        _run_with_progress(work, config.max_steps, console)
+        measured = work.measure()
+        if not (work.finite and measured.finite):
+            raise UserError(
+                f"the loss was not finite by step {work.step} of {config.max_steps}, so there is nothing to "
+                "keep; allowed: values with which it stays finite; lower the learning rate or the weight."
+            )
     metrics = {
         "metric": config.metric,
         "validation_accuracy": measured.details["accuracy"],
         "validation_balanced_accuracy": measured.details["balanced_accuracy"],
         "validation_standard_error": measured.details["standard_error"],
         "steps": work.step,
-        "finite": work.finite and measured.finite,
         "classes": list(shared.class_names),
         "normalisation": {
             "mean": list(shared.normalisation.mean),
@@ -96,7 +101,6 @@ def train(
     }
     if {"validation_accuracy", "trial"} <= record.keys():
         metrics["exported_validation_accuracy"] = record["validation_accuracy"]
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "weights.safetensors", work.weights())
     write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     write_yaml(folder / "config.yaml", complete)
@@ -107,21 +111,39 @@ def _numbers(data: Any) -> dict[str, int]:
     return {"num_labels": data.num_labels, "num_validation": data.num_validation}
 
 
-def _check_device(device: str) -> None:
+def _check_device(name: str) -> None:
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            "device is cuda and torch sees none here; allowed: --device cpu (other bits, much slower); "
-            "add it, or train where there is a GPU."
+            f"device is {name} and torch sees {torch.cuda.device_count()} GPUs here; allowed: --device cpu "
+            "(other bits, much slower); add it, or train where there is a GPU."
         )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device is mps and there is none here; allowed: --device cpu; add it.")
 
 
-def _check_folder(folder: Path) -> None:
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Make the folder before the work is done that shall go there; remove it if that fails."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(
             f"output {str(folder)!r} exists; allowed: a new or empty folder; give another with --output."
         )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"output {str(folder)!r} cannot be made ({error.strerror}); allowed: a folder you may write; "
+            "give another with --output."
+        ) from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _run_with_progress(work: Any, max_steps: int, console: Console) -> None:
