@@ -65,9 +65,7 @@ class Moved:
 
     def __str__(self) -> str:
         if self.low == self.high:
-            return (
-                f"{self.name} {self.given:g} is not searched and was set to the search's {self.used:g}"
-            )
+            return f"{self.name} {self.given:g} is not searched and was set to the search's {self.used:g}"
         return (
             f"{self.name} {self.given:g} is outside {self.low:.4g} .. {self.high:.4g} and was moved to "
             f"{self.used:.4g}"

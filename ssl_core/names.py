@@ -7,6 +7,7 @@ test keeps these tuples equal to the dicts that hold the implementations.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from ssl_core.errors import UserError, unknown_name
 
@@ -64,6 +65,28 @@ def algorithm_name(given: str) -> str:
     return name
 
 
+def algorithm_names(given: object) -> tuple[str, ...]:
+    """Return the algorithms of a name, a comma list or a list, each once, in the order given.
+
+    ``any`` and ``all`` stand for every one.
+
+    Raises:
+        UserError: a name is unknown; the message suggests the nearest.
+    """
+    return _names(given, algorithm_name, ALGORITHM_NAMES)
+
+
+def divergence_names(given: object) -> tuple[str, ...]:
+    """Return the divergences of a name, a comma list or a list, each once, in the order given.
+
+    ``any`` and ``all`` stand for the four worth searching over.
+
+    Raises:
+        UserError: a name is unknown; the message suggests the nearest.
+    """
+    return _names(given, divergence_name, SEARCHED_DIVERGENCE_NAMES)
+
+
 def divergence_name(given: str) -> str:
     """Return the name of a divergence, given in any case.
 
@@ -90,3 +113,16 @@ def parse_model_name(name: str) -> tuple[int, int]:
             "(6n + 4) and width >= 1; did you mean 'wrn-28-2' or, for tiny images, 'wrn-10-1'?"
         )
     return depth, width
+
+
+def _names(
+    given: object, canonical: Callable[[str], str], everything: tuple[str, ...]
+) -> tuple[str, ...]:
+    texts = given if isinstance(given, list | tuple) else [given] if given else []
+    names: list[str] = []
+    for name in ",".join(str(text) for text in texts).split(","):
+        if name.strip().lower() in ("any", "all"):
+            names += everything
+        elif name.strip():
+            names.append(canonical(name))
+    return tuple(dict.fromkeys(names))

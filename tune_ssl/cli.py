@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -22,9 +23,8 @@ from ssl_core.names import (
     ALGORITHM_NAMES,
     DATASET_NAMES,
     DIVERGENCE_NAMES,
-    SEARCHED_DIVERGENCE_NAMES,
-    algorithm_name,
-    divergence_name,
+    algorithm_names,
+    divergence_names,
 )
 
 if TYPE_CHECKING:
@@ -357,8 +357,8 @@ def search(
 ) -> None:
     """Search for the best configuration of one or several methods (the default command)."""
     flags = {
-        "alg": _expand(alg, ALGORITHM_NAMES),
-        "divergence": _expand(divergence, SEARCHED_DIVERGENCE_NAMES),
+        "alg": alg,
+        "divergence": divergence,
         "trials": trials,
         "entropy_min": _entropy(entropy_min),
         "dataset": dataset,
@@ -578,6 +578,7 @@ def main() -> None:
     """Run the command line; the console script's entry."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) != len(sys.argv) - 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.exit(_run(arguments, debug))
 
 
@@ -631,22 +632,10 @@ def _write_stdout(text: str) -> None:
 
 def _check_names(flags: dict[str, Any]) -> None:
     """Refuse a mistyped name before anything is loaded."""
-    for name in flags["alg"] or ():
-        algorithm_name(name)
-    for name in flags["divergence"] or ():
-        divergence_name(name)
+    algorithm_names(flags["alg"])
+    divergence_names(flags["divergence"])
     if flags["dataset"] is not None and flags["dataset"] not in DATASET_NAMES:
         raise unknown_name("dataset", flags["dataset"], DATASET_NAMES)
-
-
-def _expand(given: str | None, everything: tuple[str, ...]) -> list[str] | None:
-    """Return the names of a comma list; ``any`` and ``all`` stand for every one worth searching."""
-    if given is None:
-        return None
-    names = [name.strip() for name in given.split(",") if name.strip()]
-    if any(name.lower() in ("any", "all") for name in names):
-        return list(everything)
-    return names
 
 
 def _entropy(given: str | None) -> float | str | None:
@@ -722,6 +711,7 @@ def _print_plan(
     if here:
         settings = plan.on_cluster(settings, machine.usable_cpus(), len(machine.gpu_names()))
     plan.describe_data(settings, shared, _console())
+    plan.describe_starts(settings, shared, _console())
     lines = plan.describe_plan(settings, shared)
     if result_format == "json":
         _print_json(dict(line.split(": ", 1) for line in lines))

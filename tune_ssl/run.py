@@ -41,15 +41,13 @@ from ssl_core.errors import (
 )
 from ssl_core.files import write_atomically
 from ssl_core.names import (
-    ALGORITHM_NAMES,
     EVALUATED_NETWORKS,
     LR_SCHEDULE_NAMES,
     METRIC_NAMES,
     OPTIMIZER_NAMES,
     PRECISIONS,
-    SEARCHED_DIVERGENCE_NAMES,
-    algorithm_name,
-    divergence_name,
+    algorithm_names,
+    divergence_names,
     parse_model_name,
 )
 from tune_ssl.asha import rung_steps
@@ -152,10 +150,8 @@ class RunConfig:
             "the search's settings", given, [field.name for field in dataclasses.fields(cls)]
         )
         values = dict(given)
-        values["alg"] = _names(values.get("alg"), algorithm_name, ALGORITHM_NAMES)
-        values["divergence"] = _names(
-            values.get("divergence"), divergence_name, SEARCHED_DIVERGENCE_NAMES
-        )
+        values["alg"] = algorithm_names(values.get("alg"))
+        values["divergence"] = divergence_names(values.get("divergence"))
         if not values["alg"]:
             raise UserError("no --alg was given; allowed: a method, a comma list or any; name one.")
         values["start_from"] = _starts(values.get("start_from"))
@@ -503,21 +499,6 @@ def write_yaml(path: Path, value: Any) -> None:
     """Write plain values as YAML, atomically."""
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
     write_atomically(path, text.encode())
-
-
-def _names(given: Any, canonical: Any, everything: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the canonical names of a list or comma list, each once, in the order given.
-
-    ``any`` and ``all`` stand for every name worth searching.
-    """
-    texts = given if isinstance(given, list | tuple) else [given] if given else []
-    names: list[str] = []
-    for name in ",".join(str(text) for text in texts).split(","):
-        if name.strip().lower() in ("any", "all"):
-            names += everything
-        elif name.strip():
-            names.append(canonical(name.strip()))
-    return tuple(dict.fromkeys(names))
 
 
 def _starts(given: Any) -> tuple[dict[str, Any], ...]:

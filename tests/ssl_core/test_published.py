@@ -228,14 +228,29 @@ def test_without_a_number_of_classes_a_weight_that_needs_one_is_left_out():
     assert default("pi_model", "mse", num_classes=None).parameters["unlabeled_weight"] == 20.0
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_sgd_takes_fixmatchs_rate_and_says_so(algorithm):
-    divergence = published_divergence(algorithm)
-    found = default(algorithm, divergence, optimizer="sgd")
+@pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"ict"}))
+def test_sgd_takes_fixmatchs_rate_where_nobody_published_one_and_says_so(algorithm):
+    found = default(algorithm, published_divergence(algorithm), optimizer="sgd")
     assert found.parameters["learning_rate"] == SGD_LEARNING_RATE == 0.03
     assert "FixMatch" in found.note
-    for optimizer in ("adam", "adamw"):
-        assert default(algorithm, divergence, optimizer=optimizer).note == ""
+
+
+@pytest.mark.parametrize("setting", ["cifar10", "svhn"])
+def test_ict_has_an_sgd_configuration_of_its_own(setting):
+    found = default("ict", "mse", optimizer="sgd", setting=setting)
+    assert found.parameters["learning_rate"] == 0.1
+    assert found.parameters["weight_decay"] == 1e-4
+    assert "as published with SGD" in found.note
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_decoupled_decay_is_not_taken_for_an_l2_term(algorithm):
+    divergence = published_divergence(algorithm)
+    decoupled = default(algorithm, divergence, optimizer="adamw")
+    assert decoupled.note == ""
+    found = default(algorithm, divergence, optimizer="adam")
+    assert found.parameters["weight_decay"] == 0.0
+    assert ("L2" in found.note) == (decoupled.parameters["weight_decay"] > 0)
 
 
 def test_asking_for_a_default_does_not_change_the_table():

@@ -176,15 +176,15 @@ def small_config(**changes) -> RunConfig:
 
 
 def tiny_images() -> SplitImages:
-    """Return what trials share, as small as it can be: two images of each class."""
-    rows = np.arange(2 * NUM_CLASSES, dtype=np.int64)
+    """Return what trials share, as small as it can be: three images of each class."""
+    rows = np.arange(3 * NUM_CLASSES, dtype=np.int64)
     labels = np.arange(NUM_CLASSES, dtype=np.int64)
     return SplitImages(
-        images=np.arange(2 * NUM_CLASSES * 64, dtype=np.uint8).reshape(-1, 1, 8, 8),
+        images=np.arange(3 * NUM_CLASSES * 64, dtype=np.uint8).reshape(-1, 1, 8, 8),
         labeled=rows[:NUM_CLASSES],
         labels=labels,
-        unlabeled=rows[:NUM_CLASSES],
-        validation=rows[NUM_CLASSES:],
+        unlabeled=rows[: 2 * NUM_CLASSES],
+        validation=rows[2 * NUM_CLASSES :],
         validation_labels=labels,
         class_names=tuple(str(label) for label in labels),
         skipped=(),

@@ -18,7 +18,7 @@ import yaml
 from ssl_core.names import ALGORITHM_NAMES, DIVERGENCE_NAMES
 from tests.tune_ssl.fakes import Run, begin, small_config, tree
 from tune_ssl import __version__, cli
-from tune_ssl.run import RunConfig, RunDirectory
+from tune_ssl.run import RunConfig, RunDirectory, run_lock
 from tune_ssl.views.export import format_records
 from tune_ssl.workflows import results
 from tune_ssl.workflows import search as search_workflow
@@ -210,12 +210,19 @@ class TestBadRun:
         assert "config.yaml" in refused(command, "ict")
 
     @pytest.mark.parametrize("command", ["status", "export"])
-    def test_a_run_whose_journal_is_damaged(self, refused, here, command):
+    @pytest.mark.parametrize("record", [b'{"op_code', b"[]", b"{}", b'{"op_code": 4}', b"null"])
+    def test_a_run_whose_journal_is_damaged(self, refused, here, command, record):
         run = Run(here / "runs" / "ict")
         lines = run.directory.journal_path.read_bytes().splitlines(keepends=True)
-        lines[3] = lines[3][:9] + b"\n"
+        lines[3] = record + b"\n"
         run.directory.journal_path.write_bytes(b"".join(lines))
         assert "study.journal" in refused(command, "ict")
+
+    @pytest.mark.parametrize("command", ["status", "export"])
+    def test_a_run_whose_settings_were_edited(self, refused, here, command):
+        directory = Run(here / "runs" / "first").finish().directory
+        directory.write_config(dataclasses.replace(directory.read_config(), optimizer="sgd"))
+        assert "optimizer was 'adamw' and is 'sgd'" in refused(command, "first")
 
     def test_an_export_before_any_trial_is_complete(self, refused, here):
         run = Run(here / "runs" / "ict")
@@ -312,6 +319,21 @@ class TestBadTraining:
         (here / "full" / "something").write_text("")
         assert words in refused("train", *arguments)
 
+    def test_an_output_that_cannot_be_made_is_refused_before_training(self, refused, here):
+        (here / "one.yaml").write_text(yaml.safe_dump(TRAINING | {"max_steps": 10**9}))
+        (here / "file").write_text("")
+        assert "cannot be made" in refused("train", "one.yaml", "--output", "file/below")
+
+    @pytest.mark.parametrize("device", ["cuda:7", "mps"])
+    def test_a_device_that_is_not_there(self, refused, here, device):
+        (here / "one.yaml").write_text(yaml.safe_dump(TRAINING))
+        assert f"device is {device}" in refused("train", "one.yaml", "--device", device)
+
+    def test_a_training_that_is_not_finite_leaves_nothing(self, refused, here):
+        diverging = TRAINING["parameters"] | {"learning_rate": 1e30}
+        (here / "one.yaml").write_text(yaml.safe_dump(TRAINING | {"parameters": diverging}))
+        assert "not finite by step" in refused("train", "one.yaml")
+
 
 class TestTraining:
     def test_one_configuration_is_trained_and_its_metrics_are_printed_as_json(self, here, capsys):
@@ -320,7 +342,7 @@ class TestTraining:
         out, err = capsys.readouterr()
         metrics = json.loads(out)
         assert err == ""
-        assert (metrics["steps"], metrics["finite"]) == (2, True)
+        assert metrics["steps"] == 2
         assert 0.0 <= metrics["validation_accuracy"] <= 1.0
         assert "exported_validation_accuracy" not in metrics
         assert {path.name for path in (here / "trained").iterdir()} == {
@@ -360,6 +382,21 @@ class TestDryRun:
         assert "at most 4050\n" in out
         assert "20 labeled + 777 unlabeled to train on, 400 to choose on" in err.replace("\n", " ")
         assert tree(here) == before
+
+    def test_as_json_it_is_one_object(self, here, capsys):
+        assert cli._run([*SEARCH, "--dry-run", "--format", "json"], debug=False) == 0
+        assert json.loads(capsys.readouterr().out)["methods"] == "ict / mse"
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("--device", "cuda"), "there are none"),
+            (("--cpus-per-trial", "4096"), "cpus-per-trial is 4096"),
+        ],
+    )
+    def test_it_checks_this_machine(self, refused, monkeypatch, arguments, words):
+        monkeypatch.setattr("tune_ssl.machine.gpu_names", lambda: [])
+        assert words in refused(*SEARCH, "--dry-run", *arguments)
 
     def test_it_checks_as_a_search_would(self, refused, here):
         taken = RunDirectory(here / "runs" / "first")
@@ -411,6 +448,13 @@ class TestResults:
         assert err == ""
         assert json.loads(out)["counts"]["finished"] == 8
         assert json.loads(out)["best"]["rank"] == 1
+
+    def test_status_says_who_drives_the_run(self, with_run, capsys):
+        with run_lock(RunDirectory(with_run / "runs" / "joint")):
+            cli._run(["status", "joint", "--format", "json"], debug=False)
+            assert str(os.getpid()) in json.loads(capsys.readouterr().out)["driver"]
+        cli._run(["status", "joint", "--format", "json"], debug=False)
+        assert json.loads(capsys.readouterr().out)["driver"] is None
 
     def test_status_as_a_table(self, with_run, capsys):
         assert cli._run(["status", "runs/joint"], debug=False) == 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from typing import Any
 
 import pytest
 import yaml
 
+from search_spaces.joint import Suggestion
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import NUM_CLASSES, Run, begin, small_config
 from tune_ssl.run import RunConfig
@@ -100,6 +102,13 @@ class TestRecords:
             assert ("mixup_alpha" in record["parameters"]) == (record["algorithm"] == "ict")
             assert (record["divergence"] is None) == (record["algorithm"] == "supervised")
         assert {record["algorithm"] for record in records} >= {"supervised", "ict"}
+
+    def test_only_the_ten_best_have_weights(self, tmp_path):
+        config = small_config(trials=13, scheduler="none")
+        records = best_records(Run(tmp_path / "run", config).finish().directory, None)
+        kept = [record["rank"] for record in records if record["weights"] is not None]
+        assert len(records) == 13
+        assert kept == [record["rank"] for record in records if record["rank"] <= 10]
 
     def test_each_names_weights_that_are_there(self, run, records):
         for record in records[:10]:
@@ -208,27 +217,36 @@ class TestTrainReadsItBack:
 
 
 class TestSearchReadsItBack:
-    def first_suggestions(self, config: RunConfig, count: int):
-        """Return what a search with these settings tries first."""
+    def queued(self, config: RunConfig) -> tuple[int, list[Suggestion]]:
+        """Return how many published defaults a search tries first, and all it tries unasked."""
         from tests.tune_ssl.fakes import make_study
         from tune_ssl.workflows.opening import _first_trials
 
         study: SearchStudy = make_study(
             space=config.space(NUM_CLASSES), trials=config.trials, rungs=config.rungs()
         )
-        study.enqueue_first(_first_trials(config, study.space))
-        return [begin(study).suggestion for _ in range(count)]
+        first = _first_trials(config, study.space)
+        study.enqueue_first(first)
+        defaults = min(len(list(study.space.cells())), max(1, config.trials // 2))
+        return defaults, [begin(study).suggestion for _ in first]
+
+    def place(self, record: dict[str, Any], tried: list[Suggestion]) -> int:
+        """Return where a configuration is tried."""
+        (place,) = (
+            place
+            for place, suggestion in enumerate(tried)
+            if (suggestion.algorithm, suggestion.divergence)
+            == (record["algorithm"], record["divergence"])
+            and suggestion.parameters == pytest.approx(record["parameters"], rel=1e-5)
+        )
+        return place
 
     @pytest.mark.parametrize("form", ["yaml", "json"])
-    def test_the_exported_configurations_are_tried_first(self, files, records, form):
-        config = settings_from(files[form], {"trials": 40})
-        suggestions = self.first_suggestions(config, len(records))
-        for suggestion, record in zip(suggestions, records, strict=True):
-            assert (suggestion.algorithm, suggestion.divergence) == (
-                record["algorithm"],
-                record["divergence"],
-            )
-            assert suggestion.parameters == pytest.approx(record["parameters"], rel=1e-5)
+    def test_the_exported_configurations_follow_the_published_defaults(self, files, records, form):
+        defaults, tried = self.queued(settings_from(files[form], {"trials": 40}))
+        places = [self.place(record, tried) for record in records]
+        assert [place for place in places if place >= defaults] == list(range(defaults, len(tried)))
+        assert len(tried) > defaults
 
     def test_the_search_has_the_settings_of_the_exported_trainings(self, run, files, records):
         config = settings_from(files["yaml"], {})
@@ -252,5 +270,4 @@ class TestSearchReadsItBack:
         assert records[0]["parameters"]["entropy_weight"] > 0
         path = tmp_path / "best.yaml"
         path.write_text(format_records(records, "yaml"))
-        (suggestion,) = self.first_suggestions(settings_from(path, {}), 1)
-        assert suggestion.parameters == pytest.approx(records[0]["parameters"], rel=1e-5)
+        assert self.place(records[0], self.queued(settings_from(path, {}))[1]) >= 0

@@ -91,6 +91,10 @@ class TestNames:
             (["pi", "PL", "mt", "MM", "Vat", "sup"], None),
             (["ict", "ICT", "vat", "ict"], ("ict", "vat")),
             (("mean-teacher",), ("mean_teacher",)),
+            ("ict, vat,ict", ("ict", "vat")),
+            ("any", ALGORITHM_NAMES),
+            (["ALL"], ALGORITHM_NAMES),
+            ("vat,any", ("vat", *(name for name in ALGORITHM_NAMES if name != "vat"))),
         ],
     )
     def test_methods_are_written_in_full_each_once_in_the_order_given(self, given, canonical):
@@ -107,8 +111,10 @@ class TestNames:
     def test_divergences_too(self):
         config = RunConfig.from_mapping({"alg": "ict", "divergence": ["MSE", "Js", "mse"]})
         assert config.divergence == ("mse", "js")
+        config = RunConfig.from_mapping({"alg": "ict", "divergence": "any"})
+        assert config.divergence == ("mse", "l1", "kl", "js")
 
-    @pytest.mark.parametrize("given", [None, [], "", ()])
+    @pytest.mark.parametrize("given", [None, [], "", (), ","])
     def test_a_method_must_be_named(self, given):
         with pytest.raises(UserError, match="no --alg was given"):
             RunConfig.from_mapping({"alg": given})
@@ -120,6 +126,7 @@ class TestNames:
         [
             ("alg", "mean_techer", "mean_teacher"),
             ("alg", ["ict", "mixmach"], "mixmatch"),
+            ("alg", "any,mixmach", "mixmatch"),
             ("divergence", ["kll"], "kl"),
             ("dataset", "cifar01", "cifar10"),
             ("optimizer", "adamww", "adamw"),
@@ -354,7 +361,8 @@ class TestNewRun:
         assert tree(tmp_path) == {}
 
     @pytest.mark.parametrize(
-        "name", ["", ".", "..", "-x", ".hidden", "a/b", "../x", "a b", "a\n", "a*", "[x]", "_a"]
+        "name",
+        ["", ".", "..", "-x", ".hidden", "a/b", "../x", "a b", "a\n", "a*", "[x]", "_a", "a" * 101],
     )
     def test_an_illegal_name_is_refused(self, tmp_path, name):
         with pytest.raises(UserError, match="name is"):

@@ -26,7 +26,7 @@ from tests.tune_ssl.fakes import (
     tree,
 )
 from tune_ssl.driver import Limits
-from tune_ssl.run import RunConfig
+from tune_ssl.run import RunConfig, RunDirectory
 from tune_ssl.workflows import plan, process
 from tune_ssl.workflows import search as workflow
 
@@ -56,6 +56,79 @@ class TestWithData:
         config = RunConfig(alg=("ict",), metric="balanced_accuracy")
         assert plan.with_data(config, tiny_images()).metric == "balanced_accuracy"
 
+    @pytest.mark.parametrize(
+        ("algorithms", "refused"), [(("supervised", "vat"), "vat"), (("supervised",), None)]
+    )
+    def test_without_unlabeled_images_only_supervised_can_be_searched(self, algorithms, refused):
+        images = tiny_images()
+        shared = dataclasses.replace(images, unlabeled=images.labeled)
+        config = RunConfig(alg=algorithms)
+        if refused is None:
+            assert plan.with_data(config, shared).labels == NUM_CLASSES
+        else:
+            with pytest.raises(UserError, match=f"no unlabeled images for {refused}: all 10 are"):
+                plan.with_data(config, shared)
+
+
+class TestOwnPlaces:
+    def test_two_runs_of_one_name_share_no_storage(self, tmp_path):
+        config = small_config(storage=str(tmp_path / "shared"))
+        places = [plan.with_own_places(config, "first").storage for _ in range(2)]
+        assert places[0] != places[1]
+        for place in places:
+            assert Path(place).parent == tmp_path / "shared"
+            assert Path(place).name.startswith("first-")
+
+    def test_an_address_stays_an_address(self):
+        config = small_config(storage="s3://bucket/folder/")
+        assert plan.with_own_places(config, "a").storage.startswith("s3://bucket/folder/a-")
+
+    def test_places_hold_from_any_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        for given, expected in (("images", "images"), ("~/images", "home/images")):
+            config = plan.with_own_places(small_config(data_dir=given, dataset="folder"), "a")
+            assert config.data_dir == str(tmp_path / expected)
+        assert plan.with_own_places(small_config(), "a") == small_config()
+
+
+class TestStarts:
+    def lines(self, *starts, **settings) -> str:
+        config = small_config(start_from=starts, **settings)
+        console = Console(file=io.StringIO(), width=300)
+        plan.describe_starts(config, tiny_images(), console)
+        return console.file.getvalue()
+
+    def test_a_value_outside_the_range_is_told_with_what_is_used(self):
+        start = {"algorithm": "mean_teacher", "divergence": "mse", "parameters": {}}
+        outside = start | {"parameters": {"learning_rate": 2.0, "unlabeled_weight": 8.0}}
+        assert self.lines(start, outside) == (
+            "warning: configuration 2: learning_rate 2 is outside 3e-05 .. 0.03 and was moved to "
+            "0.03\n"
+        )
+
+    def test_so_is_one_that_is_not_searched(self):
+        start = {
+            "algorithm": "mean_teacher",
+            "divergence": "mse",
+            "parameters": {"entropy_weight": 0.5},
+        }
+        assert self.lines(start) == (
+            "warning: configuration 1: entropy_weight 0.5 is not searched and was set to the "
+            "search's 0\n"
+        )
+        assert self.lines(start, entropy_min="search") == ""
+
+    def test_they_follow_the_published_defaults_each_once(self, tmp_path):
+        default = {"algorithm": "mean_teacher", "divergence": "mse", "parameters": {}}
+        other = default | {"parameters": {"learning_rate": 1e-3}}
+        config = small_config(start_from=(other, default))
+        run = Run(tmp_path / "run", config)
+        first, second, third = (run.driver.next().record["parameters"] for _ in range(3))
+        assert second == first | {"learning_rate": 1e-3}
+        assert third != first
+        assert "then 2 of --config" in "\n".join(plan.describe_plan(config, tiny_images()))
+
 
 class TestOnCluster:
     def test_without_gpus_trials_run_on_the_cpu(self):
@@ -84,6 +157,13 @@ class TestOnCluster:
     def test_a_training_uses_the_threads_it_was_given(self, cpus_per_trial, threads, expected):
         config = small_config(cpus_per_trial=cpus_per_trial, threads=threads)
         assert plan.on_cluster(config, cpus=8, gpus=0).threads == expected
+
+    def test_a_mac_s_device_is_refused_elsewhere(self, monkeypatch):
+        monkeypatch.setattr(sys, "platform", "linux")
+        with pytest.raises(UserError, match="device is mps and this is no Mac"):
+            plan.on_cluster(small_config(device="mps"), cpus=4, gpus=0)
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert plan.on_cluster(small_config(device="mps"), cpus=4, gpus=0).device == "mps"
 
     def test_it_changes_nothing_the_second_time(self):
         once = plan.on_cluster(small_config(), cpus=4, gpus=2)
@@ -196,6 +276,28 @@ class TestOpening:
         )
         run = Run(tmp_path / "run", config)
         open_study(run.directory.read_config(), run.directory)
+
+    def test_fewer_trials_than_are_finished_are_refused(self, tmp_path):
+        run = Run(tmp_path / "run").finish()
+        before = run.directory.journal_path.read_bytes()
+        for trials in (1, 5):
+            with pytest.raises(UserError, match=f"trials is {trials} and run 'run' has finished 6"):
+                open_study(dataclasses.replace(run.config, trials=trials), run.directory)
+        assert run.directory.journal_path.read_bytes() == before
+        assert open_study(run.config, run.directory).counts().finished == 6
+
+    def test_a_run_with_trials_and_no_journal_is_refused(self, tmp_path):
+        run = Run(tmp_path / "run").finish()
+        run.directory.journal_path.unlink()
+        with pytest.raises(UserError, match=r"has trials and its study\.journal is gone"):
+            open_study(run.config, run.directory)
+        assert not run.directory.journal_path.exists()
+
+    def test_a_run_whose_folder_was_renamed_goes_on(self, tmp_path):
+        run = Run(tmp_path / "run").finish()
+        moved = RunDirectory(run.directory.path.rename(tmp_path / "other"))
+        study = open_study(dataclasses.replace(run.config, trials=9), moved)
+        assert study.counts().finished == 6
 
     def test_defaults_are_not_queued_again(self, tmp_path):
         Run(tmp_path / "run").finish()
@@ -328,6 +430,15 @@ class TestSignals:
             raise ValueError("in the body")
         after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         assert before == after
+
+    def test_before_there_is_a_search_sigterm_interrupts_as_ctrl_c_does(self):
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            process.let_sigterm_interrupt()
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 class TestStdout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def with_data(config: RunConfig, shared: SplitImages) -> RunConfig:
     Raises:
         UserError: a semi-supervised method has no unlabeled images.
     """
-    _check_unlabeled(config, shared)
+    check_unlabeled(config.dataset, config.alg, shared)
     metric = config.metric
     if metric == "auto":
         classes = np.bincount(shared.validation_labels, minlength=shared.num_classes)
@@ -57,12 +58,12 @@ def with_own_places(config: RunConfig, name: str) -> RunConfig:
     return dataclasses.replace(config, storage=storage, data_dir=data_dir)
 
 
-def _check_unlabeled(config: RunConfig, shared: SplitImages) -> None:
+def check_unlabeled(dataset: str, algorithms: Iterable[str], shared: SplitImages) -> None:
     """Raise UserError where a semi-supervised method would have nothing to learn from."""
-    methods = [name for name in config.alg if name != "supervised"]
+    methods = [name for name in algorithms if name != "supervised"]
     if methods and len(shared.unlabeled) == len(shared.labeled):
         raise UserError(
-            f"{config.dataset} leaves no unlabeled images for {methods[0]}: all {len(shared.labeled)} are "
+            f"{dataset} leaves no unlabeled images for {methods[0]}: all {len(shared.labeled)} are "
             "labeled or for validation; allowed: supervised alone, or images without labels; check the name "
             "of unlabeled/, or give fewer --labels."
         )
@@ -126,12 +127,19 @@ def describe_data(config: RunConfig, shared: SplitImages, console: Console) -> N
         say(console, f"warning: {len(shared.skipped)} files were skipped; split.json names them.")
 
 
+def describe_starts(config: RunConfig, shared: SplitImages, console: Console) -> None:
+    """Say which values of the configurations to start from the search cannot take as given."""
+    for move in config.moved_starts(shared.num_classes):
+        say(console, f"warning: {move}")
+
+
 def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
     """Return what a search would do, line by line, for ``--dry-run``."""
     space = config.space(shared.num_classes)
     cells = list(space.cells())
     rungs = config.rungs()
     defaults = min(len(cells), max(1, config.trials // 2))
+    given = f", then {len(config.start_from)} of --config" if config.start_from else ""
     factor = config.reduction_factor
     least = sum(
         max(1, config.trials // factor**place) * (step - before)
@@ -143,7 +151,7 @@ def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
         f"network: {config.resolved_model}, {rungs[-1]} steps of {batch} labeled and "
         f"{batch * config.unlabeled_ratio} unlabeled images",
         f"rungs: {', '.join(str(step) for step in rungs[:-1]) or 'none'}; full length {rungs[-1]}",
-        f"trials: {config.trials}, the first {defaults} with published defaults",
+        f"trials: {config.trials}, the first {defaults} with published defaults{given}",
         f"steps in all: about {least} if trials are cut as planned, at most {config.trials * rungs[-1]}",
         f"images: {size(shared.images.nbytes)}",
     ]

@@ -12,11 +12,19 @@ from types import FrameType
 from tune_ssl.driver import SearchDriver
 
 
+def let_sigterm_interrupt() -> None:
+    """Let SIGTERM end a command as Ctrl-C does, while there is no search to drain yet.
+
+    ray.init sets a handler that exits without a word, so this is called again after it.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @contextmanager
 def draining_signals(driver: SearchDriver) -> Iterator[None]:
     """Drain at the first SIGINT or SIGTERM, stop at the second; as before when the body ends.
 
-    Enter it after ray.init, whose own SIGTERM handler would replace ours.
+    Enter it after ray.init, whose own SIGTERM handler would replace this one.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:

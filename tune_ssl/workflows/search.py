@@ -26,8 +26,18 @@ from tune_ssl.views.export import export_records
 from tune_ssl.views.live import LiveView
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.opening import open_study
-from tune_ssl.workflows.plan import describe_data, on_cluster, with_data, with_own_places
-from tune_ssl.workflows.process import draining_signals, stdout_to_stderr
+from tune_ssl.workflows.plan import (
+    describe_data,
+    describe_starts,
+    on_cluster,
+    with_data,
+    with_own_places,
+)
+from tune_ssl.workflows.process import (
+    draining_signals,
+    let_sigterm_interrupt,
+    stdout_to_stderr,
+)
 
 if TYPE_CHECKING:
     from tune_ssl.on_ray.cluster import Cluster
@@ -103,7 +113,7 @@ def resume(
         check_integer("trials", trials, 1)
         config = dataclasses.replace(config, trials=trials)
     if data_dir is not None:
-        config = dataclasses.replace(config, data_dir=str(Path(data_dir).absolute()))
+        config = dataclasses.replace(config, data_dir=str(Path(data_dir).expanduser().absolute()))
     if concurrency is not None:
         config = dataclasses.replace(config, concurrency=concurrency)
     shared = prepare(config.data())
@@ -131,6 +141,7 @@ def _run(
         describe_data(config, shared, console)
         with _removed_if_unusable(directory) if fresh else nullcontext():
             if fresh:
+                describe_starts(config, shared, console)
                 _describe_run(directory, config, shared)
             storage = RunStorage(config.storage or str(directory.path))
             storage.check_writable()
@@ -171,6 +182,7 @@ def _connected(invocation: Invocation, shared: SplitImages) -> Iterator[Cluster]
         image_bytes=shared.images.nbytes,
         ship=ship,
     ) as cluster:
+        let_sigterm_interrupt()
         protect_token()
         yield cluster
 

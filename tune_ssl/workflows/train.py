@@ -15,6 +15,7 @@ from ssl_core.errors import UserError, check_integer
 from ssl_core.files import write_atomically
 from tune_ssl.run import read_yaml, write_yaml
 from tune_ssl.views.export import configuration_of, records_in
+from tune_ssl.workflows.plan import check_unlabeled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ def train(
     config = TrainingConfig.from_record(given)
     _check_device(config.device)
     shared = prepare(config.data)
+    check_unlabeled(config.data.dataset, (config.algorithm,), shared)
     complete = config.to_record() | _numbers(resolved(config.data, shared))
     with _new_folder(folder):
         work = TrainingFactory(shared)(complete)
