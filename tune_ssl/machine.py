@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("tune-ssl", "torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn")
+DASHBOARD_PORT = 8265
 
 
 def usable_cpus() -> int:
@@ -107,6 +108,12 @@ def describe() -> dict[str, Any]:
         "gpus": gpu_names(),
         "versions": versions(),
     }
+
+
+def ray_token_path() -> Path:
+    """Return the file with the token that opens Ray's dashboard and ports."""
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(given) if given else Path.home() / ".ray" / "auth_token"
 
 
 def free_port_from(first: int) -> int:

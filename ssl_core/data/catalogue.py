@@ -8,6 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+AUTO = "auto"
+"""A number of labels that nobody gave, of a data set whose folders say which images have one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetCard:
     """A data set's augmentation and the setting a search on it starts from.
@@ -16,7 +20,8 @@ class DatasetCard:
         flip: whether a mirrored image keeps its class.
         flip_fixed: flipping would change classes (digits, house numbers), so it is refused.
         noise: standard deviation of Gaussian noise, in units of the normalised input.
-        num_labels, num_validation: images drawn with their labels; None where the data decide.
+        num_labels, num_validation: images drawn with their labels; ``AUTO`` and None where the
+            data decide.
         model, max_steps, batch_size: what one training is by default.
         published_setting: which column of the published defaults applies.
     """
@@ -24,7 +29,7 @@ class DatasetCard:
     flip: bool
     flip_fixed: bool = False
     noise: float = 0.0
-    num_labels: int | None
+    num_labels: int | str
     num_validation: int | None
     model: str
     max_steps: int
@@ -77,7 +82,7 @@ DATASET_CARDS: dict[str, DatasetCard] = {
     ),
     "folder": DatasetCard(
         flip=True,
-        num_labels=None,
+        num_labels=AUTO,
         num_validation=None,
         model="wrn-28-2",
         max_steps=10_000,

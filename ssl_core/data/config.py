@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssl_core.data.catalogue import DATASET_CARDS
+from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.errors import UserError, check_choice, check_flag, check_integer, check_text
 from ssl_core.names import DATASET_NAMES
 
@@ -19,7 +19,9 @@ class DataConfig:
     Args:
         data_dir: folder of the images; None for those that come with the package.
         image_size: side to which a folder's images are resized; None elsewhere.
-        num_labels, num_validation: images drawn; None for all there are, and half of them.
+        num_labels: labeled images to train on; None for all that validation leaves; ``auto``
+            for a folder's labeled/, all of it, while a train/ needs a number.
+        num_validation: images to choose on; None for half of those with a label.
         split_seed: the draw of labels and validation images.
         flip: mirror images when augmenting; None for the data set's own rule.
     """
@@ -27,7 +29,7 @@ class DataConfig:
     dataset: str = "digits"
     data_dir: str | None = None
     image_size: int | None = None
-    num_labels: int | None = None
+    num_labels: int | str | None = None
     num_validation: int | None = None
     split_seed: int = 0
     flip: bool | None = None
@@ -36,11 +38,13 @@ class DataConfig:
         check_choice("dataset", self.dataset, DATASET_NAMES)
         if self.data_dir is not None:
             check_text("data_dir", self.data_dir)
+            _check_can_be_written_down(self.data_dir)
         if self.image_size is not None:
             check_integer("image_size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
         if self.flip is not None:
             check_flag("flip", self.flip)
-        if self.num_labels is not None:
+        by_folders = self.dataset == "folder" and self.num_labels == AUTO
+        if self.num_labels is not None and not by_folders:
             check_integer("num_labels", self.num_labels, 1)
         if self.num_validation is not None:
             check_integer("num_validation", self.num_validation, 1)
@@ -50,3 +54,14 @@ class DataConfig:
                 f"flip is on with {self.dataset}; allowed: off, because a mirrored digit is another or "
                 "none; leave it out."
             )
+
+
+def _check_can_be_written_down(data_dir: str) -> None:
+    """Raise UserError for a path that a run's files, which are UTF-8, cannot hold."""
+    try:
+        data_dir.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"data_dir is {data_dir!r}, which is not UTF-8; allowed: a path in UTF-8, because a run's "
+            "files name it; rename the folder, or give a link to it."
+        ) from None

@@ -2,50 +2,107 @@
 
 ``DIR/labeled/<class>/*`` with ``DIR/unlabeled/*``: labels exist only for the labeled images, and
 none are invented. Or ``DIR/train/<class>/*``: a labeled tree from which labels are drawn and
-the rest is used without them. Either may have ``DIR/test/<class>/*`` for a final, sealed test.
+the rest is used without them. A folder that mixes them is refused: whichever part was left out,
+it would be images somebody meant to be used. Either may have ``DIR/test/<class>/*`` for a final,
+sealed test.
 
-PNG and JPEG of any size are resized to one square. A file that cannot be read is skipped and
-named; so is one that a symbolic link takes out of DIR.
+PNG and JPEG of any size are resized to one square. Images that are not used are named, with the
+reason: those that cannot be read, have another format, lie outside the layout, or are reached
+through a link to a folder or out of DIR. Hidden files, and files that are no images, are not.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from ssl_core.data.config import SMALLEST_SIDE
 from ssl_core.data.images import UNKNOWN_LABEL, Images, LabeledImages
 from ssl_core.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+OTHER_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".pbm", ".pgm"),
+    *(".pnm", ".ppm", ".svg", ".tga", ".tif", ".tiff", ".webp"),
+)
+"""Of images that are not read."""
+
 FORMATS = ("PNG", "JPEG")
 BILINEAR = Image.Resampling.BILINEAR
 
+PARTS = ("labeled", "unlabeled", "train", "test")
 LAYOUT = "labeled/<class>/* and unlabeled/*, or train/<class>/*"
+
+
+class _Files(NamedTuple):
+    """Image files with their labels, and the reasons for which others are not used."""
+
+    used: list[tuple[Path, int]]
+    unused: list[str]
+
+
+def is_labeled_tree(data_dir: Path) -> bool:
+    """Return whether the layout is ``train/<class>/*``, in which every image has a label.
+
+    Raises:
+        UserError: the folder has neither layout, or parts of both.
+    """
+    if not data_dir.is_dir():
+        raise UserError(
+            f"data-dir {str(data_dir)!r} is no folder; allowed: one with {LAYOUT}; check the path."
+        )
+    labeled, unlabeled, train = ((data_dir / name).is_dir() for name in PARTS[:3])
+    if not labeled and not train:
+        raise UserError(
+            f"data-dir {str(data_dir)!r} has no labeled/ and no train/; allowed: {LAYOUT}; arrange your "
+            "images so."
+        )
+    if labeled and train:
+        raise UserError(
+            f"data-dir {str(data_dir)!r} has both labeled/ and train/; allowed: {LAYOUT}; move what shall "
+            "be used into labeled/ and unlabeled/, or one of the two folders out of it."
+        )
+    if unlabeled and train:
+        raise UserError(
+            f"data-dir {str(data_dir)!r} has both train/ and unlabeled/; allowed: {LAYOUT}; rename train/ "
+            "to labeled/, or move one of the two folders out of it."
+        )
+    return train
 
 
 def load_training_images(data_dir: Path, image_size: int) -> LabeledImages:
     """Return the images of ``labeled`` and ``unlabeled``, or of ``train``, as squares.
 
+    They have three channels where any of them has colour, else one.
+
     Raises:
-        UserError: the folder has neither layout, no readable image, or fewer than two classes.
+        UserError: the folder has neither layout or parts of both, no readable image, or fewer
+            than two classes.
     """
-    files, class_names = _training_files(data_dir)
-    decoded = _decode_all(data_dir, files, image_size, excluded=data_dir / "test")
-    return _collect(data_dir, files, decoded, class_names, channels=None)
+    part, class_names = _training_part(data_dir)
+    files = _class_files(data_dir, part, class_names)
+    if part == "labeled":
+        pool, unused = _files(data_dir, data_dir / "unlabeled")
+        files.used.extend((path, UNKNOWN_LABEL) for path in pool)
+        files.unused.extend(unused)
+    files.unused.extend(_outside_of_parts(data_dir))
+    return _load(data_dir, files, class_names, image_size, excluded=data_dir / "test")
 
 
 def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
     """Return the images of ``test/<class>/*``, with classes and channels of the training images.
 
     Raises:
-        UserError: there is no ``test``, or it has a class the training images lack.
+        UserError: there is no ``test``, it has a class the training images lack, or they cannot
+            be used.
     """
-    training_files, class_names = _training_files(data_dir)
+    _, class_names = _training_part(data_dir)
     test_dir = data_dir / "test"
     if not test_dir.is_dir():
         raise UserError(
@@ -58,12 +115,10 @@ def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
             f"test/{unknown[0]} is no class of the training images; allowed: {', '.join(class_names)}; "
             "rename it."
         )
-    files = [
-        (path, label) for label, name in enumerate(class_names) for path in _files(test_dir / name)
-    ]
-    colour = any(_has_colour(path) for path, _ in training_files)
-    decoded = _decode_all(test_dir, files, image_size, excluded=None)
-    return _collect(data_dir, files, decoded, class_names, channels=3 if colour else 1)
+    # Small, because only what a search saw of them counts: which could be read, and their colour.
+    channels = load_training_images(data_dir, SMALLEST_SIDE).images.shape[1]
+    files = _class_files(data_dir, "test", class_names)
+    return _load(data_dir, files, class_names, image_size, within=test_dir, channels=channels)
 
 
 def read_image(path: Path, image_size: int, channels: int) -> Images:
@@ -81,89 +136,151 @@ def read_image(path: Path, image_size: int, channels: int) -> Images:
         ) from error
 
 
-def _training_files(data_dir: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
-    """Return the training files with their labels, and the names of the classes."""
-    if not data_dir.is_dir():
-        raise UserError(
-            f"data-dir {str(data_dir)!r} is no folder; allowed: one with {LAYOUT}; check the path."
-        )
-    labeled_dir, train_dir = data_dir / "labeled", data_dir / "train"
-    if labeled_dir.is_dir():
-        without = [(path, UNKNOWN_LABEL) for path in _files(data_dir / "unlabeled")]
-        return _class_files(labeled_dir) + without, _class_names(labeled_dir)
-    if train_dir.is_dir():
-        return _class_files(train_dir), _class_names(train_dir)
-    raise UserError(
-        f"data-dir {str(data_dir)!r} has no labeled/ and no train/; allowed: {LAYOUT}; arrange your "
-        "images so."
-    )
+def _training_part(data_dir: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the folder of the labeled training images, and the names of the classes."""
+    part = "train" if is_labeled_tree(data_dir) else "labeled"
+    return part, _class_names(data_dir / part)
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    return tuple(
-        sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    )
+    names = tuple(entry.name for entry in _entries(folder) if entry.is_dir())
+    for name in names:
+        if not name.isascii() and name.encode(errors="replace").decode() != name:
+            raise UserError(
+                f"class {name!r} of {str(folder)!r} has a name that is not UTF-8; allowed: names in UTF-8, "
+                "because a run's files hold them; rename the folder."
+            )
+    return names
 
 
-def _class_files(folder: Path) -> list[tuple[Path, int]]:
-    return [
-        (path, label)
-        for label, name in enumerate(_class_names(folder))
-        for path in _files(folder / name)
-    ]
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return the image files below a folder, sorted; links to folders are not followed."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        found += [
-            Path(parent, name)
-            for name in names
-            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES)
-        ]
-    return sorted(found)
-
-
-def _decode_all(
-    root: Path, files: list[tuple[Path, int]], image_size: int, *, excluded: Path | None
-) -> list[Images | str]:
-    """Return each file's pixels, or why it is skipped; what lies outside of root is."""
-    inside = root.resolve()
-    barred = None if excluded is None else excluded.resolve()
-    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-        return list(pool.map(lambda file: _decode(file[0], inside, barred, image_size), files))
-
-
-def _decode(path: Path, inside: Path, barred: Path | None, image_size: int) -> Images | str:
-    """Return a file's pixels, (side, side) grey or (side, side, 3) colour, or why it is skipped."""
-    name = path.relative_to(inside) if path.is_relative_to(inside) else path
+def _entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder and is not hidden, sorted."""
     try:
-        target = path.resolve(strict=True)
-        if not target.is_relative_to(inside):
-            return f"{name}: a link that leads out of the data folder"
-        if barred is not None and target.is_relative_to(barred):
-            return f"{name}: a link to a test image"
-        return _square(path, image_size)
-    except Exception as error:  # whatever a stranger's file makes a decoder do costs that file only
-        return f"{name}: {error or type(error).__name__}"
+        return sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
+    except OSError as error:
+        raise UserError(
+            f"{str(folder)!r} cannot be listed ({error.strerror}); allowed: a folder you may read; change "
+            "its permissions."
+        ) from error
+
+
+def _class_files(data_dir: Path, part: str, class_names: tuple[str, ...]) -> _Files:
+    """Return the files of each class of a part, and what lies beside its classes."""
+    files = _Files([], [])
+    for label, name in enumerate(class_names):
+        found, unused = _files(data_dir, data_dir / part / name)
+        files.used.extend((path, label) for path in found)
+        files.unused.extend(unused)
+    files.unused.extend(
+        _reason(data_dir, entry, "an image in no folder of a class")
+        for entry in _entries(data_dir / part)
+        if _is_named_as_image(entry.name) and not entry.is_dir()
+    )
+    return files
+
+
+def _outside_of_parts(data_dir: Path) -> list[str]:
+    """Return why what lies in the data folder itself is not used; other folders are not searched."""
+    reasons = []
+    for entry in _entries(data_dir):
+        if entry.name in PARTS:
+            if not entry.is_dir():
+                reasons.append(_reason(data_dir, entry, "no folder, or a link to none"))
+        elif entry.is_dir():
+            reasons.append(_reason(data_dir, entry, f"a folder that is none of {', '.join(PARTS)}"))
+        elif _is_named_as_image(entry.name):
+            reasons.append(_reason(data_dir, entry, f"an image outside of {', '.join(PARTS)}"))
+    return reasons
+
+
+def _files(data_dir: Path, folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the image files below a folder, sorted, and why others are not used."""
+    found: list[Path] = []
+    unused: list[str] = []
+
+    def leave_out(error: OSError) -> None:
+        why = f"a folder that cannot be listed ({error.strerror})"
+        unused.append(_reason(data_dir, Path(error.filename), why))
+
+    if not folder.is_dir():
+        return found, unused
+    for parent, folders, names in os.walk(folder, onerror=leave_out):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        links = [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]
+        unused += [_reason(data_dir, link, "a link to a folder is not followed") for link in links]
+        paths = [Path(parent, name) for name in names if name[0] != "."]
+        found += [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES)]
+        others = [path for path in paths if path.name.lower().endswith(OTHER_SUFFIXES)]
+        unused += [_reason(data_dir, path, "only PNG and JPEG are read") for path in others]
+    return sorted(found), unused
+
+
+def _is_named_as_image(name: str) -> bool:
+    return name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_SUFFIXES))
+
+
+def _reason(data_dir: Path, path: Path, why: object) -> str:
+    """Return one printable line that names a file and says why it is not used."""
+    return _shown(f"{path.relative_to(data_dir)}: {why}")
+
+
+def _shown(text: str) -> str:
+    """Return a text with escapes for what cannot be printed, such as bytes that are no UTF-8."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _load(
+    data_dir: Path,
+    files: _Files,
+    class_names: tuple[str, ...],
+    image_size: int,
+    *,
+    within: Path | None = None,
+    excluded: Path | None = None,
+    channels: int | None = None,
+) -> LabeledImages:
+    """Return what can be read of the files and lies ``within`` a folder, DIR itself unless given.
+
+    ``channels`` None for three where any image has colour.
+    """
+    if len(class_names) < 2:
+        raise UserError(
+            f"data-dir {str(data_dir)!r} has {len(class_names)} classes; allowed: two or more folders of "
+            "labeled images, one per class; add the others."
+        )
+    inside = (within or data_dir).resolve()
+    barred = None if excluded is None else excluded.resolve()
+
+    def decode(file: tuple[Path, int]) -> Images | str:
+        try:
+            return _decode(file[0], inside, barred, image_size)
+        except (
+            Exception
+        ) as error:  # whatever a stranger's file makes a decoder do costs that file only
+            return _reason(data_dir, file[0], error or type(error).__name__)
+
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+        decoded = list(pool.map(decode, files.used))
+    return _collect(data_dir, files, decoded, class_names, channels)
+
+
+def _decode(path: Path, inside: Path, barred: Path | None, image_size: int) -> Images:
+    """Return the pixels of a file that may be used; raise what is wrong with it."""
+    target = path.resolve(strict=True)
+    if not target.is_relative_to(inside):
+        raise ValueError("a link that leads out of the data folder")
+    if barred is not None and target.is_relative_to(barred):
+        raise ValueError("a link to a test image")
+    return _square(path, image_size)
 
 
 def _square(path: Path, image_size: int) -> Images:
     """Return an image file's pixels, (side, side) grey or (side, side, 3) colour."""
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for a writer, for ever
+        raise ValueError("a pipe, a socket or a device")
     with Image.open(path, formats=FORMATS) as image:
         upright = ImageOps.exif_transpose(image)
         return np.asarray(_eight_bit(upright).resize((image_size, image_size), BILINEAR))
-
-
-def _has_colour(path: Path) -> bool:
-    """Return whether a file is a readable image with colour; only its header is read."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return not _is_grey(image.mode)
-    except Exception:  # as in _decode: it was skipped there, with the reason
-        return False
 
 
 def _is_grey(mode: str) -> bool:
@@ -178,36 +295,29 @@ def _eight_bit(image: Any) -> Any:
 
 
 def _collect(
-    root: Path,
-    files: list[tuple[Path, int]],
+    data_dir: Path,
+    files: _Files,
     decoded: list[Images | str],
     class_names: tuple[str, ...],
-    *,
     channels: int | None,
 ) -> LabeledImages:
     """Return what could be read; ``channels`` None for three where any image has colour."""
-    if len(class_names) < 2:
-        raise UserError(
-            f"data-dir {str(root)!r} has {len(class_names)} classes; allowed: two or more folders of "
-            "labeled images, one per class; add the others."
-        )
-    pixels = [result for result in decoded if not isinstance(result, str)]
-    skipped = tuple(result for result in decoded if isinstance(result, str))
-    labels = [
-        label
-        for (_, label), result in zip(files, decoded, strict=True)
-        if not isinstance(result, str)
+    read = [
+        (pixels, label)
+        for (_, label), pixels in zip(files.used, decoded, strict=True)
+        if not isinstance(pixels, str)
     ]
-    if not pixels:
+    skipped = tuple(sorted([*files.unused, *(why for why in decoded if isinstance(why, str))]))
+    if not read:
         raise UserError(
-            f"data-dir {str(root)!r} has no readable image; allowed: {', '.join(IMAGE_SUFFIXES)} files in "
-            f"{LAYOUT}; {f'first problem: {skipped[0]}.' if skipped else 'put images there.'}"
+            f"data-dir {str(data_dir)!r} has no readable image; allowed: {', '.join(IMAGE_SUFFIXES)} files "
+            f"in {LAYOUT}; {f'first problem: {skipped[0]}.' if skipped else 'put images there.'}"
         )
     if channels is None:
-        channels = 3 if any(image.ndim == 3 for image in pixels) else 1
+        channels = 3 if any(pixels.ndim == 3 for pixels, _ in read) else 1
     return LabeledImages(
-        images=np.stack([_with_channels(image, channels) for image in pixels]),
-        labels=np.array(labels, dtype=np.int64),
+        images=np.stack([_with_channels(pixels, channels) for pixels, _ in read]),
+        labels=np.array([label for _, label in read], dtype=np.int64),
         class_names=class_names,
         skipped=skipped,
     )

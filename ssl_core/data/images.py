@@ -20,7 +20,7 @@ class LabeledImages:
     """Images of one data set, or of its test part.
 
     ``images`` (N, channels, height, width) uint8; ``labels`` (N,) int64 in [0, C), or -1 where
-    a source has no label; ``skipped`` names files that could not be read, with the reason.
+    a source has no label; ``skipped`` names files that are not used, with the reason.
     """
 
     images: Images

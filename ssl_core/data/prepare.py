@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_core.data.catalogue import DATASET_CARDS
+from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.data.config import DataConfig
 from ssl_core.data.images import Images, Indices, LabeledImages, Labels
 from ssl_core.data.recipe import Augmentation, Normalisation, default_shift
-from ssl_core.data.sources import load_training_images
+from ssl_core.data.sources import check_labels_are_chosen, load_training_images
 from ssl_core.data.splits import Split, draw_split
 
 
@@ -26,7 +26,7 @@ class SplitImages:
         images: (N, channels, height, width) uint8, every training image.
         labeled, unlabeled, validation: indices into ``images``.
         labels, validation_labels: classes of ``labeled`` and ``validation``.
-        skipped: files that could not be read.
+        skipped: files that are not used, with the reason.
         fingerprint: SHA-256 of the three index lists.
     """
 
@@ -51,8 +51,11 @@ def prepare(config: DataConfig) -> SplitImages:
     """Read a data set's training images and draw its labels and validation images.
 
     Raises:
-        UserError: the images cannot be read, or are too few for the draw.
+        UserError: the images cannot be read, are too few for the draw, or all have a label and
+            nobody said how many shall be used.
     """
+    if config.num_labels == AUTO:
+        check_labels_are_chosen(config.dataset, config.data_dir)
     source = load_training_images(config.dataset, config.data_dir, config.image_size)
     return split_images(config, source)
 
@@ -66,7 +69,7 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
     split = draw_split(
         source.labels,
         source.class_names,
-        num_labels=config.num_labels,
+        num_labels=config.num_labels if isinstance(config.num_labels, int) else None,
         num_validation=config.num_validation,
         seed=config.split_seed,
     )

@@ -62,6 +62,22 @@ def load_test_images(dataset: str, data_dir: str | None, image_size: int | None)
     return SOURCES[dataset].test(*_place(dataset, data_dir, image_size))
 
 
+def check_labels_are_chosen(dataset: str, data_dir: str | None) -> None:
+    """Check that a data set's folders say which images are labeled. Reads no image.
+
+    Raises:
+        UserError: every image has a label, so that none would be left without.
+    """
+    place, _ = _place(dataset, data_dir, None)
+    if dataset == "folder" and folder.is_labeled_tree(place):
+        raise UserError(
+            f"data-dir {str(place)!r} has a label for every image of train/ and no number of labels was "
+            "given; allowed: a number, of at least one per class, that are drawn while the rest is used "
+            "without labels, or all that validation leaves, for supervised training; give it as --labels "
+            "(num_labels in a file, null for all)."
+        )
+
+
 def _place(dataset: str, data_dir: str | None, image_size: int | None) -> tuple[Path, int]:
     if dataset == "folder" and data_dir is None:
         raise UserError(
@@ -72,6 +88,11 @@ def _place(dataset: str, data_dir: str | None, image_size: int | None) -> tuple[
     if dataset != "folder" and image_size is not None:
         raise UserError(
             f"image-size is {image_size} with {dataset}; allowed: none, its images have one size; leave "
+            "it out or use --dataset folder."
+        )
+    if dataset == "digits" and data_dir is not None:
+        raise UserError(
+            f"data-dir is {data_dir!r} with digits; allowed: none, its images come with scikit-learn; leave "
             "it out or use --dataset folder."
         )
     default = Path("data") if dataset != "folder" else Path()

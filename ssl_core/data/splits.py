@@ -2,7 +2,8 @@
 
 Validation images are drawn first, in proportion to the classes; labels are then given to the
 classes in turn. So for one seed the validation images do not depend on the number of labels,
-and the 20 labeled images are among the 50.
+and the 20 labeled images are among the 50. Every class has at least one image of each kind: a
+class without validation images would have no accuracy.
 """
 
 from __future__ import annotations
@@ -52,11 +53,13 @@ def draw_split(
         labels: (N,) class of each training image, -1 where unknown.
         num_labels: labeled images to train on, at least one per class; None for all that
             validation leaves.
-        num_validation: images to choose on; None for half of those with a label.
+        num_validation: images to choose on, at least one per class; None for half of those
+            with a label.
         seed: the draw; the same seed gives nested labels and the same validation images.
 
     Raises:
-        UserError: there are fewer labels than classes, or not enough labeled images.
+        UserError: a class has fewer than two images with a label, or there are too few labels,
+            validation images or images for every class to have one of each kind.
     """
     num_classes = len(class_names)
     random = np.random.RandomState(seed)  # its stream is frozen, a Generator's is not
@@ -65,24 +68,19 @@ def draw_split(
         random.permutation(np.flatnonzero(labels == label)).astype(np.int64)
         for label in range(num_classes)
     ]
-    _check_every_class_has_images(by_class, class_names)
+    _check_every_class_has_two_images(by_class, class_names)
     if num_validation is None:
         num_validation = available // 2
+    _check_counts(num_labels, num_validation, available, num_classes)
     if num_labels is None:
         num_labels = available - num_validation
-    _check_counts(num_labels, num_validation, available, num_classes)
 
     sizes = np.array([len(indices) for indices in by_class])
-    for_validation = _proportional_counts(sizes, num_validation)
+    for_validation = _validation_counts(sizes, num_validation)
     turn = random.permutation(num_classes)
     for_labels = _counts_in_turn(sizes - for_validation, num_labels, turn)
-    empty = [name for name, count in zip(class_names, for_labels, strict=True) if count == 0]
-    if empty:
-        raise UserError(
-            f"class {empty[0]!r} would have no labeled image to train on: {num_validation} validation "
-            f"images leave none of its {sizes[class_names.index(empty[0])]}; use fewer validation "
-            "images or give that class more."
-        )
+    assert for_validation.min() >= 1  # for what was checked above, a way exists
+    assert for_labels.min() >= 1
     validation = [own[:n] for own, n in zip(by_class, for_validation, strict=True)]
     labeled = [
         own[skip : skip + n]
@@ -97,30 +95,59 @@ def draw_split(
     )
 
 
-def _check_every_class_has_images(by_class: list[Indices], class_names: tuple[str, ...]) -> None:
+def _check_every_class_has_two_images(
+    by_class: list[Indices], class_names: tuple[str, ...]
+) -> None:
     for name, indices in zip(class_names, by_class, strict=True):
-        if len(indices) == 0:
+        if len(indices) < 2:
+            there = "1 labeled image" if len(indices) == 1 else "no labeled images"
             raise UserError(
-                f"class {name!r} has no labeled images; allowed: at least one per class to train on "
-                "and one to validate; add labeled images or remove the class."
+                f"class {name!r} has {there}; allowed: at least 2 per class, one to train on and one to "
+                "validate; add labeled images or remove the class."
             )
 
 
-def _check_counts(num_labels: int, num_validation: int, available: int, num_classes: int) -> None:
-    if num_labels < num_classes:
+def _check_counts(
+    num_labels: int | None, num_validation: int, available: int, num_classes: int
+) -> None:
+    if num_labels is not None and num_labels < num_classes:
         raise UserError(
             f"labels is {num_labels}, fewer than the {num_classes} classes; allowed: at least one per "
             f"class; give --labels {num_classes} or more."
         )
-    if num_validation < 1:
-        raise UserError(
-            f"validation is {num_validation}; allowed: at least 1 image to choose on; give more."
-        )
-    if num_labels + num_validation > available:
+    if num_labels is not None and num_labels + num_validation > available:
         raise UserError(
             f"{num_labels} labels and {num_validation} validation images are more than the {available} "
             f"images with a label; allowed: together at most {available}; lower --labels or --validation."
         )
+    if num_validation < num_classes:
+        raise UserError(
+            f"validation is {num_validation}, fewer than the {num_classes} classes; allowed: at least 1 "
+            f"image per class to choose on; give --validation {num_classes} or more."
+        )
+    if num_validation > available - num_classes:
+        raise UserError(
+            f"validation is {num_validation} of {available} images with a label; allowed: at most "
+            f"{available - num_classes}, so that each of the {num_classes} classes keeps one to train on; "
+            "lower --validation."
+        )
+
+
+def _validation_counts(sizes: Indices, total: int) -> Indices:
+    """Return counts that sum to ``total``, in proportion to ``sizes`` but 1 to size - 1 each.
+
+    A class whose share is outside of these bounds gets the bound, and the others share what is
+    left. No draw meets both: below 1 needs less than half of the images drawn, above size - 1
+    needs more.
+    """
+    counts = _proportional_counts(sizes, total)
+    for bounds, outside in ((np.ones_like(sizes), np.less), (sizes - 1, np.greater)):
+        fixed = np.zeros(len(sizes), dtype=bool)
+        while outside(counts, bounds).any():
+            fixed |= outside(counts, bounds)
+            counts[fixed] = bounds[fixed]
+            counts[~fixed] = _proportional_counts(sizes[~fixed], total - counts[fixed].sum())
+    return counts
 
 
 def _proportional_counts(sizes: Indices, total: int) -> Indices:

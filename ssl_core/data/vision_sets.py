@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -67,10 +68,23 @@ def _open(name: str, data_dir: Path, read: Callable[[bool], Any]) -> Any:
             "their permissions, or give another --data-dir."
         ) from error
     try:
-        return read(True)
+        with _no_new_empty_folders(data_dir):
+            return read(True)
     except (URLError, OSError, RuntimeError) as error:
         raise UserError(
             f"data set {name} is not whole in {data_dir} and could not be downloaded ({error}); "
             f"allowed: a folder that holds {FILES_TO_PLACE[name]}; fetch it where there is a network "
             "and give its folder as --data-dir."
         ) from error
+
+
+@contextmanager
+def _no_new_empty_folders(folder: Path) -> Iterator[None]:
+    """Remove the folder and its parents at the end, where they are new and empty."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in new:
+            with suppress(OSError):  # torchvision did not make it, or it has files now
+                path.rmdir()

@@ -8,15 +8,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 
 from ssl_core.errors import UserError
-from tune_ssl.machine import free_port_from, usable_cpus
+from tune_ssl.machine import DASHBOARD_PORT, free_port_from, ray_token_path, usable_cpus
 
-DASHBOARD_PORT = 8265
 ANSWER_SECONDS = 5.0
 OBJECT_STORE_BASE = 200 * 2**20
 
@@ -70,19 +68,13 @@ def connected(
         ray.shutdown()
 
 
-def token_path() -> Path:
-    """Return the file with the token that opens Ray's dashboard and ports."""
-    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return Path(given) if given else Path.home() / ".ray" / "auth_token"
-
-
 def protect_token() -> None:
     """Make Ray's token readable by its owner alone; Ray writes it for all to read.
 
     Raises:
         UserError: others can read it and that cannot be changed.
     """
-    path = token_path()
+    path = ray_token_path()
     if not path.is_file() or path.stat().st_mode & 0o077 == 0:
         return
     try:

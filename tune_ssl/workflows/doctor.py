@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tune_ssl import machine
-from tune_ssl.machine import free_port_from
+from tune_ssl.machine import DASHBOARD_PORT, free_port_from, ray_token_path
 from tune_ssl.views.text import size
 
-DASHBOARD_PORT = 8265
 SMALLEST_SHARED_MEMORY = 2**30
 
 
@@ -89,8 +88,7 @@ def _address() -> Finding:
 
 
 def _token() -> Finding:
-    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(given) if given else Path.home() / ".ray" / "auth_token"
+    path = ray_token_path()
     if not path.exists():
         return Finding("Ray token", "none yet; Ray makes one", True)
     private = path.stat().st_mode & 0o077 == 0
