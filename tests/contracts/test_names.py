@@ -6,6 +6,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,8 @@ from ssl_core.published import PUBLISHED, published_divergence
 from ssl_core.schedules import LEARNING_RATE_SCHEDULES
 from ssl_core.training.config import TrainingConfig
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_names_equal_the_keys_of_the_implementations():
     assert tuple(ALGORITHMS) == names.ALGORITHM_NAMES
@@ -33,6 +36,14 @@ def test_names_equal_the_keys_of_the_implementations():
 def test_every_algorithm_has_a_space_and_published_values():
     assert tuple(SEARCH_SPACES) == tuple(ALGORITHMS)
     assert {row.algorithm for row in PUBLISHED} == set(ALGORITHMS)
+
+
+def test_every_algorithm_has_a_reference_of_its_own_and_a_line_in_the_changelog():
+    references = (ROOT / "tests/ssl_core/test_algorithm_references.py").read_text()
+    changelog = (ROOT / "CHANGELOG.md").read_text().lower().replace("-", "_").replace(" ", "_")
+    for name in ALGORITHMS:
+        assert f"\ndef test_{name}_" in references, f"no reference of {name}"
+        assert name in changelog, f"{name} is not in CHANGELOG.md"
 
 
 def test_an_algorithm_and_its_space_live_in_files_of_its_name():
