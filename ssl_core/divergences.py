@@ -81,7 +81,9 @@ def notebook_js(target: Tensor, log_prediction: Tensor) -> Tensor:
     """Return what the seed notebook computed as "JS": 1/C sum_c s(q)_c (log s(q)_c - log s(t)_c)/2.
 
     s is softmax applied to a vector of probabilities, and the mixture was formed from q twice.
-    At most .0073 per example, and far weaker in gradient than mse.
+    At most (e - 1) / (2 C (e + C - 1)) per example, between two one-hot rows of other classes:
+    .0607 with 3 classes, .0073 with 10. Around t = q = 1/C its gradient is 4 C times weaker than
+    that of mse.
     """
     log_squashed_prediction = torch.log_softmax(log_prediction.exp(), dim=1)
     log_squashed_target = torch.log_softmax(target, dim=1)

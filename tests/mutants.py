@@ -1042,6 +1042,36 @@ MUTANTS = (
         "for_labels = _counts_in_turn(sizes - for_validation, num_labels, turn)",
         "for_labels = _proportional_counts(sizes - for_validation, num_labels)",
     ),
+    Mutant(
+        "splits: a rare class has no validation image",
+        "ssl_core/data/splits.py",
+        "for_validation = _validation_counts(",
+        "for_validation = _proportional_counts(",
+    ),
+    Mutant(
+        "parameters: an option a search cannot carry is let through",
+        "ssl_core/parameters.py",
+        "if given != fixed:",
+        "if False:",
+    ),
+    Mutant(
+        "joint: a moved value is not told",
+        "search_spaces/joint.py",
+        "        moved.append(Moved(",
+        "        (Moved(",
+    ),
+    Mutant(
+        "study: what was given is tried before the published defaults",
+        "tune_ssl/study.py",
+        "return [*published, *(start for start in started_from if start.params not in known)]",
+        "return [*(start for start in started_from if start.params not in known), *published]",
+    ),
+    Mutant(
+        "plan: runs of one name share a storage",
+        "tune_ssl/workflows/plan.py",
+        "{name}-{uuid.uuid4().hex[:8]}",
+        "{name}",
+    ),
 )
 
 

@@ -187,7 +187,8 @@ def search(
     labels: Annotated[
         OptionalInt,
         typer.Option(
-            help="Labeled images to train on. \\[default: by data set]", rich_help_panel=DATA
+            help="Labeled images to train on; a train/ folder needs a number. \\[default: by data set]",
+            rich_help_panel=DATA,
         ),
     ] = None,
     validation: Annotated[

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 AUTO = "auto"
 """A number of labels that nobody gave, of a data set whose folders say which images have one."""
 

@@ -38,7 +38,11 @@ class DataConfig:
         check_choice("dataset", self.dataset, DATASET_NAMES)
         if self.data_dir is not None:
             check_text("data_dir", self.data_dir)
-            _check_can_be_written_down(self.data_dir)
+            if not is_utf8(self.data_dir):
+                raise UserError(
+                    f"data_dir is {self.data_dir!r}, which is not UTF-8; allowed: a path in UTF-8, because "
+                    "a run's files name it; rename the folder, or give a link to it."
+                )
         if self.image_size is not None:
             check_integer("image_size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
         if self.flip is not None:
@@ -56,12 +60,6 @@ class DataConfig:
             )
 
 
-def _check_can_be_written_down(data_dir: str) -> None:
-    """Raise UserError for a path that a run's files, which are UTF-8, cannot hold."""
-    try:
-        data_dir.encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"data_dir is {data_dir!r}, which is not UTF-8; allowed: a path in UTF-8, because a run's "
-            "files name it; rename the folder, or give a link to it."
-        ) from None
+def is_utf8(text: str) -> bool:
+    """Return whether a path's text can be written into a run's files, which are UTF-8."""
+    return text.encode(errors="replace").decode() == text

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from ssl_core.data.config import SMALLEST_SIDE
+from ssl_core.data.config import SMALLEST_SIDE, is_utf8
 from ssl_core.data.images import UNKNOWN_LABEL, Images, LabeledImages
 from ssl_core.errors import UserError
 
@@ -131,7 +131,7 @@ def read_image(path: Path, image_size: int, channels: int) -> Images:
         return _with_channels(_square(path, image_size), channels)
     except Exception as error:  # whatever a stranger's file makes a decoder do
         raise UserError(
-            f"{str(path)!r} cannot be read ({error or type(error).__name__}); allowed: a PNG or JPEG "
+            f"{str(path)!r} cannot be read ({str(error) or type(error).__name__}); allowed: a PNG or JPEG "
             "image; leave it out."
         ) from error
 
@@ -145,7 +145,7 @@ def _training_part(data_dir: Path) -> tuple[str, tuple[str, ...]]:
 def _class_names(folder: Path) -> tuple[str, ...]:
     names = tuple(entry.name for entry in _entries(folder) if entry.is_dir())
     for name in names:
-        if not name.isascii() and name.encode(errors="replace").decode() != name:
+        if not is_utf8(name):
             raise UserError(
                 f"class {name!r} of {str(folder)!r} has a name that is not UTF-8; allowed: names in UTF-8, "
                 "because a run's files hold them; rename the folder."
@@ -219,7 +219,7 @@ def _is_named_as_image(name: str) -> bool:
     return name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_SUFFIXES))
 
 
-def _reason(data_dir: Path, path: Path, why: object) -> str:
+def _reason(data_dir: Path, path: Path, why: str) -> str:
     """Return one printable line that names a file and says why it is not used."""
     return _shown(f"{path.relative_to(data_dir)}: {why}")
 
@@ -254,10 +254,8 @@ def _load(
     def decode(file: tuple[Path, int]) -> Images | str:
         try:
             return _decode(file[0], inside, barred, image_size)
-        except (
-            Exception
-        ) as error:  # whatever a stranger's file makes a decoder do costs that file only
-            return _reason(data_dir, file[0], error or type(error).__name__)
+        except Exception as error:  # of a stranger's file; it costs that file only
+            return _reason(data_dir, file[0], str(error) or type(error).__name__)
 
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
         decoded = list(pool.map(decode, files.used))
@@ -277,7 +275,7 @@ def _decode(path: Path, inside: Path, barred: Path | None, image_size: int) -> I
 def _square(path: Path, image_size: int) -> Images:
     """Return an image file's pixels, (side, side) grey or (side, side, 3) colour."""
     if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for a writer, for ever
-        raise ValueError("a pipe, a socket or a device")
+        raise ValueError("no regular file but a pipe, a socket, a device or a folder")
     with Image.open(path, formats=FORMATS) as image:
         upright = ImageOps.exif_transpose(image)
         return np.asarray(_eight_bit(upright).resize((image_size, image_size), BILINEAR))

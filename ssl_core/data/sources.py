@@ -72,9 +72,9 @@ def check_labels_are_chosen(dataset: str, data_dir: str | None) -> None:
     if dataset == "folder" and folder.is_labeled_tree(place):
         raise UserError(
             f"data-dir {str(place)!r} has a label for every image of train/ and no number of labels was "
-            "given; allowed: a number, of at least one per class, that are drawn while the rest is used "
-            "without labels, or all that validation leaves, for supervised training; give it as --labels "
-            "(num_labels in a file, null for all)."
+            "given, so that none would be left without; allowed: at least one per class, or for supervised "
+            "training as many as validation leaves; give --labels (num_labels in a training's file, where "
+            "null means all)."
         )
 
 

@@ -15,6 +15,7 @@ from ssl_core.data.config import DataConfig
 from ssl_core.data.images import LabeledImages
 from ssl_core.data.prepare import prepare
 from ssl_core.data.sources import load_test_images, load_training_images
+from ssl_core.errors import UserError
 
 TEST_INDICES_SHA256 = "8c1b24b66b0385d0ae327b6ef05c7f8a23162c57ee33a6f1405e7a07fc5b5f85"
 
@@ -95,6 +96,16 @@ def test_the_test_images_are_the_same_for_ever():
 def test_the_two_doors_lead_to_the_two_parts(training, test_part):
     assert np.array_equal(load_training_images("digits", None, None).images, training.images)
     assert np.array_equal(load_test_images("digits", None, None).images, test_part.images)
+
+
+@pytest.mark.parametrize("load", [load_training_images, load_test_images])
+def test_a_data_folder_is_refused_and_not_ignored(load, tmp_path):
+    with pytest.raises(
+        UserError, match=r"data-dir is .* with digits; allowed: none.*; leave it out"
+    ):
+        load("digits", str(tmp_path), None)
+    with pytest.raises(UserError, match="data-dir is 'photos' with digits"):
+        prepare(DataConfig(data_dir="photos", num_labels=20, num_validation=400))
 
 
 @pytest.mark.parametrize("split_seed", [0, 1, 12345])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -14,12 +18,14 @@ import pytest
 from PIL import Image
 
 from ssl_core.data import folder
+from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.data.config import DataConfig
 from ssl_core.data.folder import load_test_images, load_training_images
 from ssl_core.data.images import UNKNOWN_LABEL, LabeledImages
 from ssl_core.data.prepare import prepare
 from ssl_core.data.sources import load_training_images as load_by_name
 from ssl_core.errors import UserError
+from ssl_core.training.config import TrainingConfig
 
 SIDE = 16
 
@@ -110,15 +116,6 @@ class TestLayouts:
     def test_a_folder_below_unlabeled_makes_no_class(self, partly):
         put(partly / "unlabeled" / "zebra" / "a.png", 99)
         assert load(partly).class_names == ("cat", "dog")
-
-    def test_a_picture_beside_the_classes_gets_no_label(self, partly):
-        put(partly / "labeled" / "stray.png", 99)
-        loaded = load(partly)
-        assert all(
-            label == UNKNOWN_LABEL
-            for value, label in zip(greys(loaded), loaded.labels, strict=True)
-            if value == 99
-        )
 
     def test_a_labeled_tree_gives_every_image_its_label(self, tree):
         loaded = load(tree)
@@ -354,8 +351,22 @@ class TestSkippedFiles:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
         self.only_skipped(tree, "cat/huge.png")
 
+    def test_an_error_without_words_is_named_by_its_kind(self, tree, monkeypatch):
+        put(tree / "train" / "cat" / "odd.png", 99)
+        real = folder._square
+
+        def fail(path: Path, image_size: int) -> Any:
+            if path.name == "odd.png":
+                raise MemoryError
+            return real(path, image_size)
+
+        monkeypatch.setattr(folder, "_square", fail)
+        assert self.only_skipped(tree, "cat/odd.png") == "train/cat/odd.png: MemoryError"
+        with pytest.raises(UserError, match=r"cannot be read \(MemoryError\)"):
+            folder.read_image(tree / "train" / "cat" / "odd.png", SIDE, 1)
+
     def test_other_files_are_neither_read_nor_named(self, tree):
-        for name in ("notes.txt", "labels.csv", "a.gif", "png", "a.png.bak"):
+        for name in ("notes.txt", "labels.csv", "png", "a.png.bak"):
             put(tree / "train" / "cat" / name, b"something else")
         loaded = load(tree)
         assert len(loaded.images) == 12
@@ -420,6 +431,218 @@ def test_bad_exif_costs_at_most_its_own_picture(tree, exif, kind):
     assert (99 in greys(loaded)) != any(name in reason for reason in loaded.skipped)
 
 
+class TestUnusedImages:
+    """Whoever put an image there meant it to be used: it is named, counted and told why not."""
+
+    def only_unused(self, root: Path, name: str, why: str) -> None:
+        before = greys(load(root))
+        (reason,) = load(root).skipped
+        assert reason == f"{name}: {why}"
+        assert 99 not in before
+
+    @pytest.mark.parametrize(
+        "suffix", [".bmp", ".webp", ".tif", ".TIFF", ".gif", ".avif", ".heic", ".jfif"]
+    )
+    @pytest.mark.parametrize("place", ["labeled/cat", "labeled/cat/may", "unlabeled"])
+    def test_another_format(self, partly, place, suffix):
+        put(partly / place / f"a{suffix}", encoded(grey(99), "PNG"))
+        self.only_unused(partly, f"{place}/a{suffix}", "only PNG and JPEG are read")
+        assert len(load(partly).images) == 9
+
+    @pytest.mark.parametrize("suffix", [".png", ".JPG", ".webp"])
+    def test_an_image_beside_the_classes(self, partly, tree, suffix):
+        for root, part in ((partly, "labeled"), (tree, "train")):
+            put(root / part / f"stray{suffix}", encoded(grey(99), "PNG"))
+            self.only_unused(root, f"{part}/stray{suffix}", "an image in no folder of a class")
+
+    def test_an_image_beside_the_classes_of_the_test_images(self, tree):
+        put(tree / "test" / "cat" / "a.png", 200)
+        put(tree / "test" / "cat" / "b.bmp", 201)
+        put(tree / "test" / "c.png", 202)
+        assert load(tree).skipped == ()
+        assert load_test_images(tree, SIDE).skipped == (
+            "test/c.png: an image in no folder of a class",
+            "test/cat/b.bmp: only PNG and JPEG are read",
+        )
+
+    def test_what_lies_outside_of_the_layout(self, tree):
+        put(tree / "stray.png", 99)
+        put(tree / "validation" / "cat" / "a.png", 99)
+        put(tree / "readme.txt", b"a text")
+        put(tree / ".cache" / "a.png", 99)
+        loaded = load(tree)
+        assert 99 not in greys(loaded)
+        assert loaded.skipped == (
+            "stray.png: an image outside of labeled, unlabeled, train, test",
+            "validation: a folder that is none of labeled, unlabeled, train, test",
+        )
+
+    def test_a_link_to_a_folder(self, partly):
+        put(partly / "originals" / "a.png", 99)
+        (partly / "labeled" / "cat" / "more").symlink_to("../../originals")
+        (partly / "unlabeled" / "more.png").symlink_to("../originals")
+        assert 99 not in greys(load(partly))
+        assert load(partly).skipped == (
+            "labeled/cat/more: a link to a folder is not followed",
+            "originals: a folder that is none of labeled, unlabeled, train, test",
+            "unlabeled/more.png: a link to a folder is not followed",
+        )
+
+    def test_unlabeled_that_is_a_link_to_nothing(self, partly):
+        (partly / "unlabeled").rename(partly.parent / "elsewhere")
+        (partly / "unlabeled").symlink_to(partly / "gone")
+        self.only_unused(partly, "unlabeled", "no folder, or a link to none")
+
+    def test_a_folder_that_may_not_be_listed(self, tree, monkeypatch):
+        put(tree / "train" / "cat" / "private" / "a.png", 99)
+        scan = os.scandir
+
+        def refuse(path: Any) -> Any:
+            if str(path).endswith("private"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        self.only_unused(
+            tree, "train/cat/private", "a folder that cannot be listed (Permission denied)"
+        )
+
+    def test_they_reach_the_search_beside_those_that_cannot_be_read_in_order(self, tree):
+        put(tree / "train" / "dog" / "0.webp", 99)
+        put(tree / "train" / "cat" / "z.png", b"broken")
+        put(tree / "train" / "bird" / "a.gif", 99)
+        config = DataConfig(dataset="folder", data_dir=str(tree), image_size=SIDE)
+        names = [reason.partition(": ")[0] for reason in prepare(config).skipped]
+        assert names == ["train/bird/a.gif", "train/cat/z.png", "train/dog/0.webp"]
+
+    def test_names_are_relative_however_the_folder_was_given(self, tree, tmp_path, monkeypatch):
+        put(tree / "train" / "cat" / "broken.png", b"broken")
+        put(tree / "train" / "cat" / "a.gif", 99)
+        (tmp_path / "link").symlink_to(tree)
+        monkeypatch.chdir(tree)
+        for given in (tree, tmp_path / "link", Path(), Path("train/..")):
+            names = [reason.partition(": ")[0] for reason in load(given).skipped]
+            assert names == ["train/cat/a.gif", "train/cat/broken.png"]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Callable[[Path], None]]:
+    """Make pipes; whoever opens one to read gets its end after 5 s, so that a test cannot hang."""
+    made: list[Path] = []
+    done = Event()
+
+    def make(path: Path) -> None:
+        os.mkfifo(path)
+        made.append(path)
+
+    def release_readers() -> None:
+        while not done.wait(5):
+            for path in made:
+                with suppress(OSError):  # nobody reads
+                    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    thread = Thread(target=release_readers)
+    thread.start()
+    yield make
+    done.set()
+    thread.join()
+
+
+class TestSpecialFiles:
+    """Opening a pipe waits for a writer for ever, and a device may never end."""
+
+    WHY = "no regular file but a pipe, a socket, a device or a folder"
+
+    def assert_is_skipped(self, root: Path, name: str) -> None:
+        loaded = load(root)
+        assert len(loaded.images) == 12
+        assert loaded.skipped == (f"{name}: {self.WHY}",)
+
+    def test_a_pipe(self, tree, pipe):
+        pipe(tree / "train" / "cat" / "x.png")
+        self.assert_is_skipped(tree, "train/cat/x.png")
+
+    def test_a_link_to_a_pipe(self, tree, pipe):
+        pipe(tree / "train" / "cat" / "pipe")
+        (tree / "train" / "cat" / "x.png").symlink_to("pipe")
+        self.assert_is_skipped(tree, "train/cat/x.png")
+
+    def test_a_socket(self, tree, monkeypatch):
+        monkeypatch.chdir(tree / "train" / "cat")  # the address of a socket is short
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("x.png")
+        self.assert_is_skipped(tree, "train/cat/x.png")
+
+    def test_pipes_elsewhere(self, partly, pipe):
+        for place in ("unlabeled/x.jpg", "labeled/x.png", "x.png", "labeled/cat/x.gif"):
+            pipe(partly / place)
+        loaded = load(partly)
+        assert len(loaded.images) == 9
+        assert len(loaded.skipped) == 4
+
+    def test_a_pipe_among_test_and_training_images(self, tree, pipe):
+        put(tree / "test" / "cat" / "a.png", 200)
+        pipe(tree / "test" / "cat" / "x.png")
+        pipe(tree / "train" / "cat" / "x.png")
+        loaded = load_test_images(tree, SIDE)
+        assert greys(loaded) == [200]
+        assert loaded.skipped == (f"test/cat/x.png: {self.WHY}",)
+
+    @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+    def test_a_classifier_refuses_it(self, tmp_path, pipe, kind):
+        path = {"device": Path("/dev/zero")}.get(kind, tmp_path / "x.png")
+        if kind == "pipe":
+            pipe(path)
+        elif kind == "folder":
+            path.mkdir()
+        with pytest.raises(UserError, match=r"cannot be read \(no regular file.*; allowed: a PNG"):
+            folder.read_image(path, SIDE, 1)
+
+
+def named_in_bytes(path: Path, name: bytes) -> Path:
+    """Return a path below ``path`` with a name of any bytes, or skip where there are no such."""
+    found = path / os.fsdecode(name)
+    try:
+        found.mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    return found
+
+
+class TestNamesThatAreNoText:
+    def test_a_data_folder_is_refused_before_its_name_reaches_a_file(self, tmp_path):
+        root = named_in_bytes(tmp_path, b"photos-\xff")
+        with pytest.raises(UserError) as caught:
+            DataConfig(dataset="folder", data_dir=str(root))
+        message = str(caught.value)
+        assert "is not UTF-8; allowed: a path in UTF-8" in message
+        assert "rename the folder" in message
+        message.encode()  # it can be printed
+
+    @pytest.mark.parametrize("name", ["photos", "фото", "写真 2", "bilder-ä", "a?b", "\ufffd"])
+    def test_a_name_in_any_script_is_taken(self, name):
+        assert DataConfig(dataset="folder", data_dir=name).data_dir == name
+
+    def test_a_class_is_refused(self, tree):
+        put(named_in_bytes(tree / "train", b"eel-\xff") / "a.png")
+        message = refusal(tree)
+        assert "rename the folder" in message
+        message.encode()
+
+    def test_a_picture_is_used_and_a_reason_can_be_printed(self, tree):
+        odd = named_in_bytes(tree / "train" / "cat", b"\xff\n\x1b[31m")
+        put(odd / "a.png", 99)
+        put(odd / "b.png", b"broken")
+        put(odd / "c.gif", 98)
+        loaded = load(tree)
+        assert 99 in greys(loaded)
+        assert len(loaded.skipped) == 2
+        for reason in loaded.skipped:
+            assert reason.isprintable()
+            assert reason.startswith("train/cat/\\udcff\\n\\x1b[31m/")
+            assert json.loads(json.dumps(reason)) == reason
+
+
 class TestLinks:
     def test_a_link_out_of_the_folder_is_skipped_with_the_reason(self, tree, tmp_path):
         outside = put(tmp_path / "outside" / "secret.png", 99)
@@ -468,7 +691,7 @@ class TestLinks:
         (tree / "train" / "cat" / "link.png").symlink_to("../../originals/a.png")
         loaded = load(tree)
         assert loaded.labels[greys(loaded).index(99)] == 1
-        assert loaded.skipped == ()
+        assert not any("link.png" in reason for reason in loaded.skipped)
 
     def test_a_link_to_nothing_is_skipped_and_named(self, tree):
         (tree / "train" / "cat" / "link.png").symlink_to("gone.png")
@@ -485,6 +708,7 @@ class TestLinks:
     def test_a_circle_of_folders_ends(self, tree):
         (tree / "train" / "cat" / "again").symlink_to("..")
         assert len(load(tree).images) == 12
+        assert load(tree).skipped == ("train/cat/again: a link to a folder is not followed",)
 
     def test_the_data_folder_itself_may_be_a_link(self, tree, tmp_path):
         (tmp_path / "link").symlink_to(tree)
@@ -561,10 +785,30 @@ class TestRefused:
     @pytest.mark.parametrize("layout", ["labeled", "train"])
     def test_one_class_only(self, tmp_path, layout):
         put(tmp_path / layout / "cat" / "a.png")
-        put(tmp_path / "unlabeled" / "a.png")
+        if layout == "labeled":
+            put(tmp_path / "unlabeled" / "a.png")
         message = refusal(tmp_path)
         assert str(tmp_path) in message
         assert "two or more" in message
+
+    @pytest.mark.parametrize("reader", [load_training_images, load_test_images])
+    @pytest.mark.parametrize("layout", ["partly", "tree"])
+    def test_parts_of_both_layouts(self, layout, reader, request):
+        """Either part left out would be images that somebody meant to be used."""
+        root = request.getfixturevalue(layout)
+        put(root / "test" / "cat" / "a.png", 200)
+        put(root / ("train" if layout == "partly" else "unlabeled") / "cat" / "a.png", 99)
+        message = refusal(root, reader)
+        assert str(root) in message
+        other = "labeled/ and train/" if layout == "partly" else "train/ and unlabeled/"
+        assert f"has both {other}; allowed: {folder.LAYOUT}; " in message
+
+    def test_a_folder_that_may_not_be_listed(self, tree, monkeypatch):
+        def refuse(_path: Path) -> Any:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        assert "cannot be listed (Permission denied)" in refusal(tree)
 
     @pytest.mark.parametrize("layout", ["labeled", "train"])
     def test_folders_of_texts(self, tmp_path, layout):
@@ -602,6 +846,54 @@ class TestRefused:
             UserError, match=f"image-size is {size}; allowed: a whole number 8 to 1024"
         ):
             load_by_name("folder", str(tree), size)
+
+
+class TestLabelsNobodyChose:
+    """A labeled tree without a number of labels would leave nothing unlabeled."""
+
+    def of_a_record(self, root: Path, **given: Any) -> DataConfig:
+        record = {"algorithm": "supervised", "dataset": "folder", "data_dir": str(root)}
+        return TrainingConfig.from_record(record | {"image_size": SIDE} | given).data
+
+    def test_a_labeled_tree_is_refused_before_an_image_is_read(self, tree, monkeypatch):
+        monkeypatch.setattr(folder.Image, "open", None)
+        with pytest.raises(UserError) as caught:
+            prepare(self.of_a_record(tree))
+        message = str(caught.value)
+        assert str(tree) in message
+        assert "train/" in message
+        assert "; allowed: at least one per class" in message
+        assert "give --labels" in message
+
+    def test_a_number_is_drawn_and_the_rest_is_unlabeled(self, tree):
+        shared = prepare(self.of_a_record(tree, num_labels=3, num_validation=3))
+        assert [len(part) for part in (shared.labeled, shared.unlabeled, shared.validation)] == [
+            *(3, 9, 3)
+        ]
+
+    def test_all_can_be_labeled_where_somebody_says_so(self, tree):
+        for given in (None, 6):
+            shared = prepare(self.of_a_record(tree, num_labels=given))
+            assert len(shared.labeled) == len(shared.unlabeled) == 6
+
+    def test_what_lies_in_labeled_is_all_used_without_a_number(self, partly):
+        shared = prepare(self.of_a_record(partly))
+        assert (len(shared.labeled), len(shared.validation), len(shared.unlabeled)) == (3, 2, 7)
+
+    def test_it_is_what_the_card_says_and_can_be_written_down(self, partly):
+        assert DATASET_CARDS["folder"].num_labels == AUTO
+        config = self.of_a_record(partly)
+        assert config.num_labels == AUTO
+        assert DataConfig(**json.loads(json.dumps(vars(config)))) == config
+
+    @pytest.mark.parametrize("dataset", ["digits", "svhn", "cifar10", "cifar100"])
+    def test_other_data_sets_need_a_number_or_none(self, dataset):
+        with pytest.raises(UserError, match="num_labels is 'auto'; allowed: a whole number >= 1"):
+            DataConfig(dataset=dataset, num_labels=AUTO)
+
+    def test_without_a_folder_the_folder_is_asked_for(self):
+        with pytest.raises(UserError, match="needs --data-dir"):
+            prepare(DataConfig(dataset="folder", num_labels=AUTO))
 
 
 class TestSealedTestImages:
@@ -690,3 +982,32 @@ class TestSealedTestImages:
             put(tmp_path / "train" / name / "a.png", noise(training, index))
             put(tmp_path / "test" / name / "a.png", noise(sealed, index))
         assert load_test_images(tmp_path, SIDE).images.shape[1] == load(tmp_path).images.shape[1]
+
+    @pytest.mark.parametrize("where", ["broken", "out of the folder", "in test"])
+    def test_a_colour_image_no_search_sees_does_not_decide_the_channels(self, tmp_path, where):
+        """Its header alone says colour; what a search saw of the training images is grey."""
+        for index, name in enumerate(("cat", "dog")):
+            put(tmp_path / "data" / "train" / name / "a.png", noise("L", index))
+            put(tmp_path / "data" / "test" / name / "a.png", noise("RGB", index))
+        odd = tmp_path / "data" / "train" / "cat" / "odd.png"
+        if where == "broken":
+            put(odd, encoded(noise("RGB", size=64), "PNG")[:-4000])
+        elif where == "in test":
+            odd.symlink_to("../../test/cat/a.png")
+        else:
+            odd.symlink_to(put(tmp_path / "outside.png", noise("RGB")))
+        with Image.open(odd) as header:
+            assert header.mode == "RGB"
+        training, sealed = load(tmp_path / "data"), load_test_images(tmp_path / "data", SIDE)
+        assert len(training.skipped) == 1
+        assert training.images.shape[1] == 1
+        assert sealed.images.shape == (2, 1, SIDE, SIDE)
+
+    def test_test_images_are_turned_to_the_grey_or_colour_of_the_training_images(self, tmp_path):
+        for name in ("cat", "dog"):
+            put(tmp_path / "train" / name / "a.png", noise("L"))
+            put(tmp_path / "test" / name / "a.png", Image.new("RGB", (SIDE, SIDE), (10, 200, 30)))
+        luma = round(0.299 * 10 + 0.587 * 200 + 0.114 * 30)
+        assert (load_test_images(tmp_path, SIDE).images == luma).all()
+        put(tmp_path / "train" / "cat" / "b.png", noise("RGB"))
+        assert load_test_images(tmp_path, SIDE).images[0, :, 0, 0].tolist() == [10, 200, 30]

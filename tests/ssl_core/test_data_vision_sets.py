@@ -260,6 +260,39 @@ def test_missing_files_without_a_network_are_a_user_error(name, part, tmp_path, 
     assert requests  # the download was tried
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_download_that_fails_leaves_no_new_folder_behind(name, part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message_for(name, Path("new/newer/newest"), part)
+    with pytest.raises(UserError):
+        LOADERS[part](name, None, None)  # in data/
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_download_that_fails_leaves_what_was_there(name, tmp_path):
+    empty, used = tmp_path / "empty", tmp_path / "used"
+    empty.mkdir()
+    used.mkdir()
+    (used / "notes.txt").write_text("mine")
+    for folder in (empty, used, used / "new"):
+        message_for(name, folder)
+    assert empty.is_dir()
+    assert [path.name for path in used.iterdir()] == ["notes.txt"]
+
+
+def test_a_download_that_is_cut_off_leaves_the_files_it_got(tmp_path, monkeypatch):
+    def download(_url: str, root: Path, filename: str, _md5: str) -> None:
+        Path(root).mkdir(parents=True)
+        (Path(root) / filename).write_bytes(b"half of it")
+        raise URLError("the network is gone")
+
+    monkeypatch.setattr(torchvision.datasets.svhn, "download_url", download)
+    message_for("svhn", tmp_path / "new")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["train_32x32.mat"]
+
+
 def test_a_file_that_is_missing_among_others_is_a_user_error(written):
     written.file("train").unlink()
     assert_helps(message_for(written.name, written.root), written.name, written.root)

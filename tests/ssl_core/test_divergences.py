@@ -248,12 +248,23 @@ def test_notebook_js_squashes_both_sides_and_averages():
     np.testing.assert_allclose(notebook_js(target, log_prediction), expected, rtol=1e-10)
 
 
-def test_notebook_js_is_at_most_0073_with_ten_classes():
-    target = torch.eye(10, dtype=torch.float64)[[0]]
-    opposite = log_softmax_of([[0.0, 100.0] + 8 * [0.0]])
+@pytest.mark.parametrize(("classes", "at_most"), [(2, 0.1155), (3, 0.0607), (10, 0.0073)])
+def test_the_largest_notebook_js_depends_on_the_number_of_classes(classes, at_most):
+    target = torch.eye(classes, dtype=torch.float64)[[0]]
+    opposite = log_softmax_of([[0.0, 100.0] + (classes - 2) * [0.0]])
     largest = notebook_js(target, opposite).item()
-    assert largest == pytest.approx(0.0073, abs=5e-5)
-    assert largest == pytest.approx((math.e - 1) / (math.e + 9) / 20, rel=1e-12)
-    others = notebook_js(*random_pair(200, 10, seed=10, zeros=True))
+    assert largest == pytest.approx(at_most, abs=5e-5)
+    bound = (math.e - 1) / (2 * classes * (math.e + classes - 1))
+    assert largest == pytest.approx(bound, rel=1e-12)
+    others = notebook_js(*random_pair(200, classes, seed=10, zeros=True))
     assert others.max() < largest
     assert others.min() >= 0
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+def test_notebook_js_is_4_c_times_weaker_than_mse_around_uniform(classes):
+    uniform = torch.full((1, classes), 1 / classes, dtype=torch.float64)
+    near = uniform.clone()
+    near[0, :2] += torch.tensor([1e-4, -1e-4])
+    ratio = mse(near, uniform.log()) / notebook_js(near, uniform.log())
+    assert ratio.item() == pytest.approx(4 * classes, rel=1e-3)

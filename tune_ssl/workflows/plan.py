@@ -64,8 +64,8 @@ def check_unlabeled(dataset: str, algorithms: Iterable[str], shared: SplitImages
     if methods and len(shared.unlabeled) == len(shared.labeled):
         raise UserError(
             f"{dataset} leaves no unlabeled images for {methods[0]}: all {len(shared.labeled)} are "
-            "labeled or for validation; allowed: supervised alone, or images without labels; check the name "
-            "of unlabeled/, or give fewer --labels."
+            "labeled or for validation; allowed: supervised alone, or images without labels; add such images "
+            "(a folder has them in unlabeled/), or give fewer --labels."
         )
 
 
@@ -124,7 +124,7 @@ def describe_data(config: RunConfig, shared: SplitImages, console: Console) -> N
     for problem in shared.skipped[:SKIPPED_SHOWN]:
         say(console, f"warning: skipped {problem}")
     if shared.skipped:
-        say(console, f"warning: {len(shared.skipped)} files were skipped; split.json names them.")
+        say(console, f"warning: {len(shared.skipped)} entries were skipped; split.json names them.")
 
 
 def describe_starts(config: RunConfig, shared: SplitImages, console: Console) -> None:
