@@ -840,8 +840,8 @@ MUTANTS = (
     Mutant(
         "weight range without the number of classes",
         "search_spaces/common.py",
-        '"mse": (0.05 * classes, mse_limit * classes)',
-        '"mse": (0.5, 10 * mse_limit)',
+        '"mse": (0.05 * classes, LARGEST_MSE_WEIGHT.get(context.algorithm, 30.0) * classes)',
+        '"mse": (0.5, 10 * LARGEST_MSE_WEIGHT.get(context.algorithm, 30.0))',
     ),
     Mutant(
         "weight searched linearly",
