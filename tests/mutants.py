@@ -1069,6 +1069,18 @@ MUTANTS = (
         "return [*(start for start in started_from if start.params not in known), *published]",
     ),
     Mutant(
+        "sampler: what diverged after a rung looks good",
+        "tune_ssl/sampler.py",
+        "    shown.intermediate_values = {}\n",
+        "",
+    ),
+    Mutant(
+        "sampler: the newest trials are not shown",
+        "tune_ssl/sampler.py",
+        "        shown.update(self._finished[-self._newest :])\n",
+        "",
+    ),
+    Mutant(
         "plan: runs of one name share a storage",
         "tune_ssl/workflows/plan.py",
         "{name}-{uuid.uuid4().hex[:8]}",

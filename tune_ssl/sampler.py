@@ -2,14 +2,19 @@
 
 As shipped, a sampler made again after a crash redraws its start-up points. Here every trial gets
 a sampler seeded by its number, so a resumed search suggests what the uninterrupted one would.
+
+It is shown a part of the history that does not grow for ever (``History``), because TPE models
+every trial it sees anew for each suggestion.
 """
 
 from __future__ import annotations
 
+import bisect
+import copy
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from typing import Any, cast
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -17,6 +22,66 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+BEST_SHOWN = 600
+NEWEST_SHOWN = 400
+
+
+class History:
+    """What a sampler is shown of a study: the best of the finished trials, and the newest.
+
+    Trials are ordered as TPE orders them: complete ones by value, then pruned ones by the rung
+    they reached. One that ended without a value is shown without its rungs, too: TPE would
+    prefer what diverged after the last rung to everything cut before it.
+
+    Which trials are shown is a function of which are finished, not of when that was asked.
+    """
+
+    def __init__(self, best: int = BEST_SHOWN, newest: int = NEWEST_SHOWN) -> None:
+        self._best = best
+        self._newest = newest
+        self._ordered: list[tuple[float, float, float, int]] = []
+        self._finished: list[int] = []
+        self._open: set[int] = set()
+        self._known = 0
+
+    def of(self, study: Study) -> list[FrozenTrial]:
+        """Return what is shown, by number; trials that are not finished are left out."""
+        trials = study._get_trials(deepcopy=False, use_cache=True)
+        self._open.update(range(self._known, len(trials)))
+        self._known = len(trials)
+        for number in sorted(self._open):
+            trial = trials[number]
+            if not trial.state.is_finished():
+                continue
+            self._open.discard(number)
+            if trial.state != TrialState.FAIL:
+                bisect.insort(self._ordered, (*_order(trial), number))
+                bisect.insort(self._finished, number)
+        shown = {number for *_, number in self._ordered[: self._best]}
+        shown.update(self._finished[-self._newest :])
+        return [_as_shown(trials[number]) for number in sorted(shown)]
+
+
+class _Shown:
+    """A study that has the trials of its history only."""
+
+    def __init__(self, study: Study, history: History) -> None:
+        self._study = study
+        self._trials = history.of(study)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        if states is None:
+            return self._trials
+        return [trial for trial in self._trials if trial.state in states]
 
 
 class NumberSeededSampler(BaseSampler):
@@ -29,6 +94,7 @@ class NumberSeededSampler(BaseSampler):
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make = make
         self._seed = seed
+        self._history = History()
         self._current = make(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -40,13 +106,13 @@ class NumberSeededSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """See ``optuna.samplers.BaseSampler``."""
-        return self._current.infer_relative_search_space(study, trial)
+        return self._current.infer_relative_search_space(self._shown(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See ``optuna.samplers.BaseSampler``."""
-        return self._current.sample_relative(study, trial, search_space)
+        return self._current.sample_relative(self._shown(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -57,13 +123,16 @@ class NumberSeededSampler(BaseSampler):
     ) -> Any:
         """See ``optuna.samplers.BaseSampler``."""
         own = self._make(self._seed_of(trial.number, zlib.crc32(param_name.encode())))
-        return own.sample_independent(study, trial, param_name, param_distribution)
+        return own.sample_independent(self._shown(study), trial, param_name, param_distribution)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """See ``optuna.samplers.BaseSampler``."""
         self._current.after_trial(study, trial, state, values)
+
+    def _shown(self, study: Study) -> Study:
+        return cast("Study", _Shown(study, self._history))
 
     def _seed_of(self, *key: int) -> int:
         sequence = np.random.SeedSequence(entropy=self._seed, spawn_key=key)
@@ -87,3 +156,21 @@ def _tpe(seed: int, conditional: bool) -> TPESampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is marked experimental
         return TPESampler(seed=seed, multivariate=True, group=conditional)
+
+
+def _order(trial: FrozenTrial) -> tuple[float, float, float]:
+    """Return the place of a finished trial in TPE's order, the best having the least."""
+    if trial.state == TrialState.COMPLETE:
+        return 0.0, 0.0, -float(trial.values[0])
+    if trial.values is None or not trial.intermediate_values:
+        return 2.0, 0.0, 0.0
+    step, value = max(trial.intermediate_values.items())
+    return 1.0, -float(step), -value
+
+
+def _as_shown(trial: FrozenTrial) -> FrozenTrial:
+    if trial.state != TrialState.PRUNED or trial.values is not None:
+        return trial
+    shown = copy.copy(trial)
+    shown.intermediate_values = {}
+    return shown

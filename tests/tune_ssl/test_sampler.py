@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from optuna.samplers._tpe.sampler import _split_trials
+from optuna.trial import TrialState
 
 from ssl_core.names import ALGORITHM_NAMES
 from tests.tune_ssl.fakes import begin, make_study, quality, records_of, small_space, study_on
-from tune_ssl.sampler import make_sampler
+from tune_ssl.sampler import History, make_sampler
 from tune_ssl.study import Verdict
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -263,3 +266,94 @@ def test_joint_suggestions_come_from_every_method_and_lie_in_its_space(sampler):
         study.start(assignment.number, 1)
         finish(study, assignment)
     assert chosen == set(ALGORITHM_NAMES)
+
+
+# What a sampler is shown.
+
+
+def history_of(outcomes) -> optuna.Study:
+    """Return a study with a trial for each (state, value, values at rungs)."""
+    study = optuna.create_study(direction="maximize")
+    for state, value, rungs in outcomes:
+        trial = optuna.trial.create_trial(
+            state=state,
+            value=value,
+            params={"x": 0.5},
+            distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+            intermediate_values=rungs,
+        )
+        study.add_trial(trial)
+    return study
+
+
+def random_outcomes(count: int, seed: int = 0):
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        values = dict(zip((3, 9), generator.random(2).tolist(), strict=True))
+        kind = generator.integers(5)
+        if kind == 0:
+            yield TrialState.COMPLETE, float(generator.random()), values
+        elif kind == 1:
+            yield TrialState.FAIL, None, values
+        elif kind == 2:
+            yield TrialState.PRUNED, values[9], values
+        elif kind == 3:
+            yield TrialState.PRUNED, values[3], {3: values[3]}
+        else:
+            yield TrialState.PRUNED, None, {3: values[3]}
+
+
+def test_a_short_history_is_shown_whole_but_for_failures():
+    study = history_of(random_outcomes(200))
+    shown = [trial.number for trial in History().of(study)]
+    assert shown == [t.number for t in study.trials if t.state != TrialState.FAIL]
+
+
+@pytest.mark.parametrize("best", [1, 10, 60, 100])
+def test_of_a_long_one_the_best_by_tpes_own_order_are_shown_and_the_newest(best):
+    study = history_of(random_outcomes(400))
+    rest = History().of(study)
+    below, _ = _split_trials(study, rest, best)
+    newest = [trial.number for trial in rest][-30:]
+    shown = [trial.number for trial in History(best=best, newest=30).of(study)]
+    assert shown == sorted({trial.number for trial in below} | set(newest))
+
+
+def test_what_diverged_after_a_rung_is_worse_than_what_was_cut_before_it():
+    diverged = (TrialState.PRUNED, None, {3: 0.9, 9: 0.9})
+    cut = (TrialState.PRUNED, 0.1, {3: 0.1})
+    study = history_of([diverged, cut])
+    assert [trial.number for trial in _split_trials(study, study.trials, 1)[0]] == [0]
+    assert [trial.number for trial in _split_trials(study, History().of(study), 1)[0]] == [1]
+    assert study.trials[0].intermediate_values == {3: 0.9, 9: 0.9}
+
+
+def test_it_does_not_matter_when_the_history_was_looked_at():
+    outcomes = list(random_outcomes(300, seed=1))
+    looking, study = History(best=20, newest=10), history_of([])
+    order = np.random.default_rng(2).permutation(len(outcomes)).tolist()
+    running = [study.ask() for _ in outcomes]
+    for place, number in enumerate(order):
+        state, value, rungs = outcomes[number]
+        for step, at_rung in rungs.items():
+            running[number].report(at_rung, step)
+        if value is None and state == TrialState.PRUNED:
+            study._storage.set_trial_state_values(running[number]._trial_id, state)
+        else:
+            study.tell(running[number], value if state == TrialState.COMPLETE else None, state)
+        if place % 7 == 0:
+            looking.of(study)
+    assert looking.of(study) == History(best=20, newest=10).of(study)
+
+
+def test_a_suggestion_of_tpe_rests_on_what_is_shown(monkeypatch):
+    def twenty_first():
+        study = make_study(trials=30)
+        for _ in range(20):
+            finish(study, begin(study))
+        return begin(study).suggestion
+
+    informed = twenty_first()
+    assert twenty_first() == informed
+    monkeypatch.setattr("tune_ssl.sampler.History.of", lambda self, study: [])
+    assert twenty_first() != informed
