@@ -987,8 +987,8 @@ MUTANTS = (
     Mutant(
         "best: a published default is not preferred among ties",
         "tune_ssl/best.py",
-        "return (not is_default, cost, trial.number)",
-        "return (False, cost, trial.number)",
+        "is_default = DEFAULT in trial.user_attrs",
+        "is_default = False",
     ),
     Mutant(
         "journal: a write that failed leaves half a record",

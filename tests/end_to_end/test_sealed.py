@@ -1,0 +1,88 @@
+"""The test images are sealed: replaced by noise, a search does the same to the last bit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_core.data.digits import load_test_images, load_training_images
+from tests.end_to_end.command import environment, outcome_of, run
+
+pytestmark = pytest.mark.slow
+
+SEARCH = ("--alg", "ict", "--max-steps", "18", "--trials", "4", "--concurrency", "1")
+QUIET = ("--no-dashboard", "--format", "json")
+
+NOISY = """
+import numpy as np
+import sklearn.datasets
+from ssl_core.data.digits import test_indices
+from tune_ssl.cli import main
+
+load = sklearn.datasets.load_digits
+
+def noisy():
+    bunch, noise = load(), np.random.default_rng(0)
+    bunch.images[test_indices()] = noise.integers(0, 17, (600, 8, 8))
+    bunch.target[test_indices()] = noise.integers(0, 10, 600)
+    return bunch
+
+sklearn.datasets.load_digits = noisy
+main()
+"""
+
+
+def folder_of_digits(folder: Path, *, noise: bool) -> Path:
+    """Write training and test digits as pictures, the test ones as they are or as noise."""
+    generator = np.random.default_rng(0)
+    training, test = load_training_images(), load_test_images()
+    pixels, labels = test.images[:100], test.labels[:100]
+    if noise:
+        pixels = generator.integers(0, 256, pixels.shape, dtype=np.uint8)
+        labels = generator.integers(0, 10, len(labels))
+    for part, images, classes in (
+        ("train", training.images[:400], training.labels[:400]),
+        ("test", pixels, labels),
+    ):
+        for number, (image, label) in enumerate(zip(images, classes, strict=True)):
+            place = folder / part / str(label) / f"{number:04}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0]).save(place)
+    return folder
+
+
+def test_noise_in_the_place_of_the_digits_for_testing_changes_nothing(tmp_path: Path):
+    script = tmp_path / "noisy.py"
+    script.write_text(NOISY)
+    ended = subprocess.run(
+        [sys.executable, str(script), *SEARCH, *QUIET, "--name", "noise"],
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    whole = run(*SEARCH, *QUIET, "--name", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    runs = tmp_path / "runs"
+    assert outcome_of(runs / "noise") == outcome_of(runs / "whole")
+    assert (runs / "noise/best.yaml").read_bytes() == (runs / "whole/best.yaml").read_bytes()
+
+
+def test_nor_do_a_folder_s_test_images(tmp_path: Path):
+    for name in ("whole", "noise"):
+        folder = folder_of_digits(tmp_path / name, noise=name == "noise")
+        ended = run(
+            *(*SEARCH, *QUIET, "--name", name, "--dataset", "folder", "--image-size", "8"),
+            *("--data-dir", str(folder), "--labels", "20", "--validation", "100"),
+            *("--model", "wrn-10-1"),
+            cwd=tmp_path,
+        )
+        assert ended.returncode == 0, ended.stderr
+    assert outcome_of(tmp_path / "runs/whole") == outcome_of(tmp_path / "runs/noise")
