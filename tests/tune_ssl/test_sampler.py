@@ -236,16 +236,6 @@ print(json.dumps(run_to_the_end(make_study(**options(*sys.argv[1:])))))
 """
 
 
-@every_space
-@every_sampler
-def test_trials_begun_with_the_same_history_differ(space, sampler):
-    study = make_study(**options(space, sampler, trials=30))
-    for _ in range(12):
-        finish(study, begin(study))
-    rates = [begin(study).suggestion.parameters["learning_rate"] for _ in range(5)]
-    assert len(set(rates)) == 5
-
-
 @every_sampler
 def test_another_process_suggests_the_same_whatever_its_string_hashes(sampler):
     expected = run_to_the_end(make_study(**options("joint", sampler)))
