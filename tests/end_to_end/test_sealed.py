@@ -56,6 +56,16 @@ def folder_of_digits(folder: Path, *, noise: bool) -> Path:
     return folder
 
 
+def assert_same(one: Path, other: Path) -> None:
+    """Compare parameters, values and states of all trials, and the weights that were kept."""
+    assert outcome_of(one) == outcome_of(other)
+    weights = [
+        {path.parent.name: path.read_bytes() for path in folder.glob("trials/*/*.safetensors")}
+        for folder in (one, other)
+    ]
+    assert weights[0] == weights[1] != {}
+
+
 def test_noise_in_the_place_of_the_digits_for_testing_changes_nothing(tmp_path: Path):
     script = tmp_path / "noisy.py"
     script.write_text(NOISY)
@@ -70,9 +80,7 @@ def test_noise_in_the_place_of_the_digits_for_testing_changes_nothing(tmp_path: 
     assert ended.returncode == 0, ended.stderr
     whole = run(*SEARCH, *QUIET, "--name", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    runs = tmp_path / "runs"
-    assert outcome_of(runs / "noise") == outcome_of(runs / "whole")
-    assert (runs / "noise/best.yaml").read_bytes() == (runs / "whole/best.yaml").read_bytes()
+    assert_same(tmp_path / "runs/noise", tmp_path / "runs/whole")
 
 
 def test_nor_do_a_folder_s_test_images(tmp_path: Path):
@@ -85,4 +93,4 @@ def test_nor_do_a_folder_s_test_images(tmp_path: Path):
             cwd=tmp_path,
         )
         assert ended.returncode == 0, ended.stderr
-    assert outcome_of(tmp_path / "runs/whole") == outcome_of(tmp_path / "runs/noise")
+    assert_same(tmp_path / "runs/noise", tmp_path / "runs/whole")
