@@ -346,6 +346,13 @@ def search(
             rich_help_panel=RUN,
         ),
     ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            help="An earlier run on the same images whose trials inform the sampler.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     time_limit: TimeLimitOption = None,
     device_hours: DeviceHoursOption = None,
     dry_run: Annotated[
@@ -391,8 +398,11 @@ def search(
         "storage": storage,
     }
     _check_names(flags)
+    from tune_ssl.run import RunDirectory
     from tune_ssl.workflows.settings import settings_from
 
+    if warm_start is not None:
+        flags["warm_start"] = str(RunDirectory.open(warm_start, output).path)
     settings = settings_from(config, {k: v for k, v in flags.items() if v is not None})
     invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, False)
     if dry_run:
@@ -705,6 +715,7 @@ def _print_plan(
     from tune_ssl import machine
     from tune_ssl.run import new_run
     from tune_ssl.workflows import plan
+    from tune_ssl.workflows.opening import describe_warm_start, trials_to_start_from
 
     new_run(name, output, settings)
     shared = prepare(settings.data())
@@ -714,6 +725,8 @@ def _print_plan(
     plan.describe_data(settings, shared, _console())
     plan.describe_starts(settings, shared, _console())
     lines = plan.describe_plan(settings, shared)
+    if here and settings.warm_start is not None:
+        lines.append(describe_warm_start(trials_to_start_from(settings, shared)))
     if result_format == "json":
         _print_json(dict(line.split(": ", 1) for line in lines))
     else:

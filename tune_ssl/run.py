@@ -71,6 +71,7 @@ class RunConfig:
         entropy_min: weight of entropy minimisation, or ``search``.
         grace: the first rung, in steps.
         start_from: configurations tried first, as ``export`` writes them.
+        warm_start: folder of an earlier run whose trials inform the sampler.
     """
 
     alg: tuple[str, ...]
@@ -105,6 +106,7 @@ class RunConfig:
     concurrency: int | None = None
     storage: str | None = None
     start_from: tuple[dict[str, Any], ...] = ()
+    warm_start: str | None = None
 
     def __post_init__(self) -> None:
         check_integer("trials", self.trials, 1)
@@ -132,6 +134,13 @@ class RunConfig:
                 check_integer(name, getattr(self, name), 1)
         if self.storage is not None:
             check_text("storage", self.storage)
+        if self.warm_start is not None:
+            check_text("warm-start", self.warm_start)
+            if self.sampler == "random":
+                raise UserError(
+                    "warm-start was given with sampler random; allowed: tpe, because random draws learn from "
+                    "no trial; leave one of the two out."
+                )
         for start in self.start_from:
             _check_start(start)
         self.rungs()

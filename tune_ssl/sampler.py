@@ -13,7 +13,7 @@ import bisect
 import copy
 import warnings
 import zlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -35,15 +35,27 @@ class History:
     prefer what diverged after the last rung to everything cut before it.
 
     Which trials are shown is a function of which are finished, not of when that was asked.
+
+    Args:
+        foreign: finished trials of an earlier study, older than all, with negative numbers.
     """
 
-    def __init__(self, best: int = BEST_SHOWN, newest: int = NEWEST_SHOWN) -> None:
+    def __init__(
+        self,
+        foreign: Iterable[FrozenTrial] = (),
+        *,
+        best: int = BEST_SHOWN,
+        newest: int = NEWEST_SHOWN,
+    ) -> None:
         self._best = best
         self._newest = newest
         self._ordered: list[tuple[float, float, float, int]] = []
         self._finished: list[int] = []
         self._open: set[int] = set()
         self._known = 0
+        self._foreign = {trial.number: trial for trial in foreign}
+        for trial in self._foreign.values():
+            self._add(trial)
 
     def of(self, study: Study) -> list[FrozenTrial]:
         """Return what is shown, by number; trials that are not finished are left out."""
@@ -56,11 +68,17 @@ class History:
                 continue
             self._open.discard(number)
             if trial.state != TrialState.FAIL:
-                bisect.insort(self._ordered, (*_order(trial), number))
-                bisect.insort(self._finished, number)
+                self._add(trial)
         shown = {number for *_, number in self._ordered[: self._best]}
         shown.update(self._finished[-self._newest :])
-        return [_as_shown(trials[number]) for number in sorted(shown)]
+        return [
+            _as_shown(self._foreign[number] if number < 0 else trials[number])
+            for number in sorted(shown)
+        ]
+
+    def _add(self, trial: FrozenTrial) -> None:
+        bisect.insort(self._ordered, (*_order(trial), trial.number))
+        bisect.insort(self._finished, trial.number)
 
 
 class _Shown:
@@ -91,10 +109,12 @@ class NumberSeededSampler(BaseSampler):
     between two parameters of a trial then draws the second as it would have.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+    def __init__(
+        self, make: Callable[[int], BaseSampler], seed: int, foreign: Iterable[FrozenTrial] = ()
+    ) -> None:
         self._make = make
         self._seed = seed
-        self._history = History()
+        self._history = History(foreign)
         self._current = make(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -139,17 +159,20 @@ class NumberSeededSampler(BaseSampler):
         return int(sequence.generate_state(1, np.uint32)[0])
 
 
-def make_sampler(name: str, seed: int, *, conditional: bool) -> BaseSampler:
+def make_sampler(
+    name: str, seed: int, *, conditional: bool, foreign: Iterable[FrozenTrial] = ()
+) -> BaseSampler:
     """Return the sampler of that name.
 
     Args:
         name: ``tpe`` or ``random``.
         conditional: the study chooses among methods or divergences, so parameters differ from
             trial to trial and are modelled in groups.
+        foreign: see ``History``.
     """
     if name == "random":
         return NumberSeededSampler(lambda own: RandomSampler(seed=own), seed)
-    return NumberSeededSampler(lambda own: _tpe(own, conditional), seed)
+    return NumberSeededSampler(lambda own: _tpe(own, conditional), seed, foreign)
 
 
 def _tpe(seed: int, conditional: bool) -> TPESampler:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from search_spaces.joint import DefaultTrial, StudySpace, Suggestion
 from ssl_core.errors import UserError
 from tune_ssl.asha import RungDecision, decide
 from tune_ssl.sampler import make_sampler
+from tune_ssl.warm_start import WarmStart
 
 ATTEMPTS_WITHOUT_PROGRESS = 3
 
@@ -38,6 +39,9 @@ STARTED = "started"
 REASON = "reason"
 SECONDS = "device seconds"
 RUNG = "rung"  # followed by the step
+
+WARM_START = "tune_ssl:warm_start"
+"""The study's attribute that holds the trials of an earlier run, see ``tune_ssl.warm_start``."""
 
 # Attributes of a trial that only we read.
 ATTEMPT = "tune_ssl:attempt"
@@ -117,6 +121,8 @@ class SearchStudy:
         rungs: steps at which values are reported; the last is the full length.
         reduction_factor: of ASHA; None to let every trial run to the end.
         sampler: ``tpe`` or ``random``.
+        warm_start: returns what a new study takes from an earlier run; a study that has begun
+            keeps what it took.
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class SearchStudy:
         rungs: tuple[int, ...],
         reduction_factor: int | None,
         sampler: str = "tpe",
+        warm_start: Callable[[], WarmStart | None] = lambda: None,
     ) -> None:
         self.space = space
         self.trials = trials
@@ -142,12 +149,18 @@ class SearchStudy:
             name = found[0].study_name  # the run's folder may have been renamed since
         else:
             self._storage.create_new_study([StudyDirection.MAXIMIZE], name)
+        self._id = self._storage.get_study_id_from_name(name)
+        foreign = self._kept_warm_start(warm_start)
         self._study = optuna.load_study(
             storage=self._storage,
             study_name=name,
-            sampler=make_sampler(sampler, seed, conditional=conditional),
+            sampler=make_sampler(
+                sampler,
+                seed,
+                conditional=conditional,
+                foreign=foreign.frozen(space) if foreign else (),
+            ),
         )
-        self._id = self._storage.get_study_id_from_name(name)
         self._rung_values = self._recorded_rung_values()
 
     # What is in the study
@@ -173,6 +186,15 @@ class SearchStudy:
         self._storage.set_study_user_attr(self._id, key, value)
 
     # Before the first trial, and after an interruption
+
+    def _kept_warm_start(self, take: Callable[[], WarmStart | None]) -> WarmStart | None:
+        kept = self._storage.get_study_system_attrs(self._id).get(WARM_START)
+        if kept is not None:
+            return WarmStart.from_mapping(kept)
+        taken = take()
+        if taken is not None:
+            self._storage.set_study_system_attr(self._id, WARM_START, taken.to_mapping())
+        return taken
 
     def enqueue_first(self, first: Sequence[FirstTrial]) -> None:
         """Queue what shall be tried before anything is sampled.

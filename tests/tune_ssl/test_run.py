@@ -38,7 +38,7 @@ EVERYTHING = {
     "metric": "balanced_accuracy",
     "precision": "bfloat16",
     "seed": 11,
-    "sampler": "random",
+    "sampler": "tpe",
     "scheduler": "asha",
     "reduction_factor": 4,
     "grace": 10,
@@ -49,6 +49,7 @@ EVERYTHING = {
     "concurrency": 8,
     "storage": "s3://bucket/runs",
     "start_from": [{"algorithm": "ict", "divergence": "mse", "parameters": {"weight_decay": 0.1}}],
+    "warm_start": "runs/earlier",
 }
 
 
@@ -57,7 +58,8 @@ class TestRoundTrip:
         fields = dataclasses.fields(RunConfig)
         assert set(EVERYTHING) == {field.name for field in fields}
         same = [f.name for f in fields if f.default == EVERYTHING[f.name]]
-        assert same == ["scheduler"]  # without it the rungs' settings mean nothing
+        # Without these two, the rungs' settings and the warm start mean nothing.
+        assert same == ["sampler", "scheduler"]
 
     @pytest.mark.parametrize("given", [{"alg": "ict"}, {"alg": ["supervised"]}, EVERYTHING])
     def test_settings_come_back_equal_from_their_mapping(self, given):

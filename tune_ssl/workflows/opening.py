@@ -18,6 +18,8 @@ from tune_ssl.run import RunConfig, RunDirectory
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import CHECKPOINT, FOREIGN, FirstTrial, SearchStudy, first_trials
 from tune_ssl.views.messages import say
+from tune_ssl.warm_start import WarmStart, check_comparable, warm_start
+from tune_ssl.workflows.results import read_run
 
 
 def open_study(
@@ -43,6 +45,7 @@ def open_study(
     journal, mended = open_journal(directory.journal_path)
     if mended:
         say(console, f"warning: {mended}")
+    facts = _facts(config, shared)
     study = SearchStudy(
         journal,
         config.space(shared.num_classes),
@@ -52,6 +55,7 @@ def open_study(
         rungs=config.rungs(),
         reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
         sampler=config.sampler,
+        warm_start=lambda: _take(config, shared, console) if config.warm_start else None,
     )
     finished = study.counts().finished
     if finished > config.trials:
@@ -59,7 +63,7 @@ def open_study(
             f"trials is {config.trials} and run {directory.name!r} has finished {finished}; allowed: "
             f"{finished} or more; give --trials {finished} to go no further."
         )
-    _keep_facts(study, config, directory, shared)
+    _keep_facts(study, config, directory, facts)
     if not study.attributes().get("queued"):
         study.enqueue_first(_first_trials(config, study.space))
         study.set_attribute("queued", True)
@@ -70,16 +74,59 @@ def open_study(
     return study
 
 
-def _keep_facts(
-    study: SearchStudy, config: RunConfig, directory: RunDirectory, shared: SplitImages
-) -> None:
-    """Write down what the study rests on, or refuse to go on where it has changed."""
-    facts = {
+def trials_to_start_from(config: RunConfig, shared: SplitImages) -> WarmStart:
+    """Return what ``config.warm_start`` gives this search.
+
+    Raises:
+        UserError: there is no such run, its values do not compare, or none of its trials lies in
+            what is searched.
+    """
+    assert config.warm_start is not None
+    earlier = RunDirectory.open(config.warm_start, "")
+    earlier_config, trials, earlier_facts = read_run(earlier)
+    check_comparable(earlier.name, earlier_facts, _facts(config, shared))
+    taken = warm_start(
+        earlier.name,
+        earlier_config.space(shared.num_classes),
+        trials,
+        config.space(shared.num_classes),
+    )
+    if not taken.trials:
+        raise UserError(
+            f"run {earlier.name!r} has no finished trial that lies in what is searched ({taken.left_out} lie "
+            "outside); allowed: an earlier run of the same methods and divergences; leave --warm-start out."
+        )
+    return taken
+
+
+def describe_warm_start(taken: WarmStart) -> str:
+    """Return the line that says what an earlier run contributes."""
+    outside = f", {taken.left_out} lie outside what is searched" if taken.left_out else ""
+    return (
+        f"warm start: {len(taken.trials)} trials of run {taken.run!r} inform the sampler{outside}"
+    )
+
+
+def _take(config: RunConfig, shared: SplitImages, console: Console) -> WarmStart:
+    taken = trials_to_start_from(config, shared)
+    say(console, describe_warm_start(taken))
+    return taken
+
+
+def _facts(config: RunConfig, shared: SplitImages) -> dict[str, Any]:
+    """Return what a study rests on and what its values depend on."""
+    return {
         "images_crc32": f"{checksum(shared.images):08x}",
         "split_sha256": shared.fingerprint,
         "num_classes": shared.num_classes,
         "settings": config.fixed_settings(),
     }
+
+
+def _keep_facts(
+    study: SearchStudy, config: RunConfig, directory: RunDirectory, facts: Mapping[str, Any]
+) -> None:
+    """Write down what the study rests on, or refuse to go on where it has changed."""
     before = study.attributes()
     if facts.keys() <= before.keys():
         _check_unchanged(before, facts, directory)

@@ -42,7 +42,7 @@ def status(directory: RunDirectory) -> Status:
     Raises:
         UserError: the run's files are damaged.
     """
-    config, trials, attributes = _read(directory)
+    config, trials, attributes = read_run(directory)
     best = export_records(config, trials, attributes["num_classes"], top=1)
     return Status(
         name=directory.name,
@@ -65,7 +65,7 @@ def best_records(directory: RunDirectory, top: int | None) -> list[dict[str, Any
     Raises:
         UserError: the run's files are damaged, or no trial has reached the full length.
     """
-    config, trials, attributes = _read(directory)
+    config, trials, attributes = read_run(directory)
     records = export_records(config, trials, attributes["num_classes"], top)
     if not records:
         counts = count(trials, config.trials)
@@ -131,7 +131,12 @@ class _RangeRecorder:
         return choices[0]
 
 
-def _read(directory: RunDirectory) -> tuple[RunConfig, list[FrozenTrial], dict[str, Any]]:
+def read_run(directory: RunDirectory) -> tuple[RunConfig, list[FrozenTrial], dict[str, Any]]:
+    """Return a run's settings, its trials and the facts of its study.
+
+    Raises:
+        UserError: its files are damaged, its settings were edited, or it has not begun.
+    """
     config = directory.read_config()
     begun = directory.journal_path.is_file()
     trials, attributes = read_trials(directory.journal_path) if begun else ([], {})
