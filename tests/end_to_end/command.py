@@ -20,18 +20,20 @@ SMALL = ["--alg", "supervised", "--max-steps", "18", "--no-dashboard"]
 """A search whose trials take a second: rungs at 2 and 6, full length 18."""
 
 
-def environment() -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     """Return this process's environment without what would change a search."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    return kept | {"COLUMNS": "160"}
+    return kept | {"COLUMNS": "160"} | more
 
 
-def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+def run(
+    *arguments: str, cwd: Path, timeout: float = 240, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; ``more`` are environment variables."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
-        env=environment(),
+        env=environment(**more),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -42,13 +44,13 @@ def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.Complete
 class Running:
     """The command in progress."""
 
-    def __init__(self, *arguments: str, cwd: Path) -> None:
+    def __init__(self, *arguments: str, cwd: Path, **more: str) -> None:
         self.log = cwd / "stderr.txt"
         with open(self.log, "w") as stderr:
             self.process = subprocess.Popen(
                 [*COMMAND, *arguments],
                 cwd=cwd,
-                env=environment(),
+                env=environment(**more),
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

@@ -14,8 +14,8 @@ def start() -> Iterator[Callable[..., Running]]:
     """Start commands that are killed after the test if they still run."""
     begun: list[Running] = []
 
-    def begin(*arguments, cwd) -> Running:
-        begun.append(Running(*arguments, cwd=cwd))
+    def begin(*arguments, cwd, **more) -> Running:
+        begun.append(Running(*arguments, cwd=cwd, **more))
         return begun[-1]
 
     yield begin

@@ -1,0 +1,142 @@
+"""Kills a search at a chosen point; loaded by Python itself where this folder is on PYTHONPATH.
+
+``TUNE_SSL_FAULT=point:count`` names a point and how often it is passed before it kills the driver:
+
+    journal      half of a record is written to the journal
+    checkpoint   a worker has written half of a checkpoint
+    named        a rung's checkpoint is in the journal, its value is not
+    reported     a rung's value is in the journal, the worker has no answer
+    weights      the weights are stored, the trial is not complete
+
+``TUNE_SSL_STEPS=file`` counts optimiser steps: one byte each, by whichever process.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import os
+import signal
+import sys
+import time
+
+POINT, _, COUNT = os.environ.get("TUNE_SSL_FAULT", "").partition(":")
+STEPS = os.environ.get("TUNE_SSL_STEPS")
+os.environ.setdefault("TUNE_SSL_DRIVER", str(os.getpid()))  # the first process is the driver
+
+
+def kill_the_driver() -> None:
+    """Kill the driver at once, and go no further than it did."""
+    os.kill(int(os.environ["TUNE_SSL_DRIVER"]), signal.SIGKILL)
+    time.sleep(3600)
+
+
+class Countdown:
+    """Says when a point has been passed often enough."""
+
+    def __init__(self) -> None:
+        self.left = int(COUNT or 0)
+
+    def is_over(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+countdown = Countdown()
+
+
+def after(cls, name, then):
+    """Let a method of a class be followed by something."""
+    original = getattr(cls, name)
+
+    def followed(self, *arguments, **options):
+        result = original(self, *arguments, **options)
+        then()
+        return result
+
+    setattr(cls, name, followed)
+
+
+def kill_when_over() -> None:
+    if countdown.is_over():
+        kill_the_driver()
+
+
+def in_journal(module) -> None:
+    original = module.RunJournal._append
+
+    def append(self, data):
+        if POINT == "journal" and countdown.is_over():
+            with open(self._path, "ab") as file:
+                file.write(data[: len(data) // 2])
+                file.flush()
+                os.fsync(file.fileno())
+            kill_the_driver()
+        original(self, data)
+
+    module.RunJournal._append = append
+
+
+def in_storage(module) -> None:
+    original = module.write_atomically
+
+    def write(path, data):
+        if POINT == "checkpoint" and path.suffix == ".pt" and countdown.is_over():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_name(f".{path.name}.{os.getpid()}.tmp").write_bytes(data[: len(data) // 2])
+            kill_the_driver()
+        original(path, data)
+        if POINT == "weights" and path.suffix == ".safetensors" and countdown.is_over():
+            kill_the_driver()
+
+    module.write_atomically = write
+
+
+def in_study(module) -> None:
+    if POINT == "named":
+        after(module.SearchStudy, "name_checkpoint", kill_when_over)
+    if POINT == "reported":
+        after(module.SearchStudy, "report", kill_when_over)
+
+
+def in_loop(module) -> None:
+    def count() -> None:
+        with open(STEPS, "ab") as file:
+            file.write(b".")
+
+    if STEPS:
+        after(module.Training, "_train_step", count)
+
+
+PATCHES = {
+    "tune_ssl.journal": in_journal,
+    "tune_ssl.storage": in_storage,
+    "tune_ssl.study": in_study,
+    "ssl_core.training.loop": in_loop,
+}
+
+
+class Patching(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets every other finder find a module, and patches it when it is loaded."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in PATCHES:
+            return None
+        sys.meta_path.remove(self)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
+        self._loaders = {**getattr(self, "_loaders", {}), name: spec.loader}
+        spec.loader = self
+        return spec
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        self._loaders[module.__name__].exec_module(module)
+        PATCHES[module.__name__](module)
+
+
+sys.meta_path.insert(0, Patching())
