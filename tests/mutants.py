@@ -74,6 +74,8 @@ TESTS = {
     "tune_ssl/journal.py": ("tests/tune_ssl/test_journal.py",),
     "tune_ssl/sampler.py": ("tests/tune_ssl/test_sampler.py",),
     "tune_ssl/study.py": ("tests/tune_ssl/test_study.py", "tests/tune_ssl/test_workflows.py"),
+    "tune_ssl/warm_start.py": ("tests/tune_ssl/test_warm_start.py",),
+    "ssl_core/data/folder.py": ("tests/ssl_core/test_data_folder.py",),
     "tune_ssl/workflows/plan.py": ("tests/tune_ssl/test_workflows.py",),
     "tune_ssl/driver.py": ("tests/tune_ssl/test_driver.py",),
     "tune_ssl/worker.py": ("tests/tune_ssl/test_worker.py",),
@@ -1079,6 +1081,24 @@ MUTANTS = (
         "tune_ssl/sampler.py",
         "        shown.update(self._finished[-self._newest :])\n",
         "",
+    ),
+    Mutant(
+        "warm start: values that do not compare are taken",
+        "tune_ssl/warm_start.py",
+        "    if differing:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "warm start: what lies outside is moved inside and taken",
+        "tune_ssl/warm_start.py",
+        "return None if moved else params",
+        "return params",
+    ),
+    Mutant(
+        "folder: an image in two places is used twice",
+        "ssl_core/data/folder.py",
+        "if first.setdefault(key, path) is not path:",
+        "if False:",
     ),
     Mutant(
         "plan: runs of one name share a storage",

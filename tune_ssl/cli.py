@@ -403,7 +403,7 @@ def search(
 
     if warm_start is not None:
         flags["warm_start"] = str(RunDirectory.open(warm_start, output).path)
-    settings = settings_from(config, {k: v for k, v in flags.items() if v is not None})
+    settings = settings_from(config, {k: v for k, v in flags.items() if v is not None}, _tell)
     invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, False)
     if dry_run:
         _print_plan(settings, name, output, here=address is None, result_format=result_format)
@@ -474,8 +474,9 @@ def export(
         OptionalInt, typer.Option(help="How many configurations, the best first. \\[default: all]")
     ] = None,
     form: Annotated[
-        Literal["yaml", "json", "csv"], typer.Option("--format", help="Form of the text.")
-    ] = "yaml",
+        Literal["yaml", "json", "csv"] | None,
+        typer.Option("--format", help="Form of the text. \\[default: the file's ending, or yaml]"),
+    ] = None,
     file: Annotated[
         Path | None, typer.Option("-o", "--file", help="Write there instead of stdout.")
     ] = None,
@@ -490,6 +491,8 @@ def export(
 
     if top is not None:
         check_integer("top", top, 1)
+    ending = "" if file is None else file.suffix[1:].lower()
+    form = form or ("json" if ending == "json" else "csv" if ending == "csv" else "yaml")
     text = format_records(results.best_records(RunDirectory.open(run, output), top), form)
     if file is None:
         _write_stdout(text)
@@ -510,7 +513,12 @@ def train(
         OptionalInt, typer.Option(help="Which of an export. \\[default: the first]")
     ] = None,
     recommended: Annotated[
-        bool, typer.Option("--recommended", help="The recommended one of an export.")
+        bool,
+        typer.Option(
+            "--recommended",
+            help="The recommended one of an export: of those tied with rank 1, the published default, else "
+            "the one that took the least device time.",
+        ),
     ] = False,
     seed: Annotated[
         OptionalInt, typer.Option(help="Train with another seed than the configuration's.")
@@ -618,6 +626,12 @@ def _say(text: str, code: int, debug: bool = False) -> int:
         traceback.print_exc()
     print(f"tune-ssl: {text}", file=sys.stderr)
     return code
+
+
+def _tell(text: str) -> None:
+    from tune_ssl.views.messages import say
+
+    say(_console(), text)
 
 
 def _console() -> Console:
@@ -746,6 +760,8 @@ def _finish(outcome: Any, result_format: str) -> None:
         tables.print_best(outcome.records)
     sys.stdout.flush()
     console = _console()
+    for note in outcome.notes:
+        say(console, note)
     say(console, outcome.message)
     if outcome.records:
         best = outcome.directory.best_path

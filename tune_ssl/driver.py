@@ -8,6 +8,7 @@ needs is in the study; what is kept here serves the live view and the limits of 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -210,6 +211,11 @@ class SearchDriver:
     def elapsed(self) -> float:
         """Return seconds since this invocation began."""
         return self._clock() - self._began
+
+    def seconds_allowed(self) -> float:
+        """Return seconds until the time limit of this invocation, inf without one."""
+        seconds = self._limits.seconds
+        return math.inf if seconds is None else max(0.0, seconds - self.elapsed())
 
     def device_seconds(self) -> float:
         """Return device time of all trials ever, in seconds."""

@@ -7,12 +7,15 @@ it would be images somebody meant to be used. Either may have ``DIR/test/<class>
 sealed test.
 
 PNG and JPEG of any size are resized to one square. Images that are not used are named, with the
-reason: those that cannot be read, have another format, lie outside the layout, or are reached
-through a link to a folder or out of DIR. Hidden files, and files that are no images, are not.
+reason: those that cannot be read, have another format, lie outside the layout, are reached
+through a link to a folder or out of DIR, or are the same to the last pixel as one before them (a
+labeled image among the unlabeled ones, or in two classes). Hidden files, and files that are no
+images, are not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -59,9 +62,12 @@ def is_labeled_tree(data_dir: Path) -> bool:
         )
     labeled, unlabeled, train = ((data_dir / name).is_dir() for name in PARTS[:3])
     if not labeled and not train:
+        there = ", ".join(
+            _shown(f"{entry.name}/") for entry in _entries(data_dir) if entry.is_dir()
+        )
         raise UserError(
-            f"data-dir {str(data_dir)!r} has no labeled/ and no train/; allowed: {LAYOUT}; arrange your "
-            "images so."
+            f"data-dir {str(data_dir)!r} has no labeled/ and no train/ but {there or 'no folder'}; allowed: "
+            f"{LAYOUT}; rename or arrange your folders so."
         )
     if labeled and train:
         raise UserError(
@@ -259,7 +265,26 @@ def _load(
 
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
         decoded = list(pool.map(decode, files.used))
+    if channels is None:  # images to train on
+        decoded = _without_repeated(data_dir, [path for path, _ in files.used], decoded)
     return _collect(data_dir, files, decoded, class_names, channels)
+
+
+def _without_repeated(
+    data_dir: Path, paths: list[Path], decoded: list[Images | str]
+) -> list[Images | str]:
+    """Return what was decoded, with a reason in the place of an image that was there before."""
+    first: dict[tuple[int, bytes], Path] = {}
+    kept: list[Images | str] = []
+    for path, pixels in zip(paths, decoded, strict=True):
+        if not isinstance(pixels, str):
+            key = (pixels.ndim, hashlib.sha256(pixels.tobytes()).digest())
+            if first.setdefault(key, path) is not path:
+                why = f"the same image as {first[key].relative_to(data_dir)}"
+                kept.append(_reason(data_dir, path, why))
+                continue
+        kept.append(pixels)
+    return kept
 
 
 def _decode(path: Path, inside: Path, barred: Path | None, image_size: int) -> Images:

@@ -71,10 +71,9 @@ def check_labels_are_chosen(dataset: str, data_dir: str | None) -> None:
     place, _ = _place(dataset, data_dir, None)
     if dataset == "folder" and folder.is_labeled_tree(place):
         raise UserError(
-            f"data-dir {str(place)!r} has a label for every image of train/ and no number of labels was "
-            "given, so that none would be left without; allowed: at least one per class, or for supervised "
-            "training as many as validation leaves; give --labels (num_labels in a training's file, where "
-            "null means all)."
+            f"data-dir {str(place)!r} has a train/ folder, whose images are all labeled, and labels was not "
+            "given; allowed: how many of those labels to use, the rest being trained on without; give --labels "
+            "(in a training's file num_labels, where null means all)."
         )
 
 

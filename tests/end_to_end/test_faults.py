@@ -17,7 +17,7 @@ from tune_ssl.asha import decide
 pytestmark = pytest.mark.slow
 
 FAULTS = str(Path(__file__).with_name("faults"))
-TRIALS = 30
+TRIALS = 45
 RUNGS = (15, 45, 135)
 SEARCH = (
     *("--alg", "supervised", "--max-steps", str(RUNGS[-1]), "--trials", str(TRIALS)),

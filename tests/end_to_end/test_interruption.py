@@ -1,4 +1,4 @@
-"""Signals, a killed driver, a second driver; then a resume that loses nothing."""
+"""Signals, a second driver; then a resume that loses nothing. Kills are in ``test_faults``."""
 
 from __future__ import annotations
 
@@ -50,22 +50,6 @@ def test_a_signal_drains_and_resume_continues_from_the_exact_step(start, tmp_pat
         event["trial"]: event["attempt"] for event in events(folder) if event["event"] == "started"
     }
     assert all(resumed[number] >= 2 for number in steps)
-
-
-def test_a_killed_driver_loses_nothing_and_ends_as_the_undisturbed_search(start, tmp_path: Path):
-    options = [*LONG, "--trials", "8", "--concurrency", "1", "--seed", "5"]
-    assert run(*options, "--name", "calm", cwd=tmp_path).returncode == 0
-    running = start(*options, "--name", "killed", cwd=tmp_path)
-    folder = tmp_path / "runs" / "killed"
-    running.wait_until(lambda: ended_trials(folder) >= 3)
-    running.process.send_signal(signal.SIGKILL)
-    running.end()
-    ended = run("resume", "killed", "--no-dashboard", "--concurrency", "1", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert outcome_of(folder) == outcome_of(tmp_path / "runs" / "calm")
-    for weights in sorted((tmp_path / "runs" / "calm" / "trials").glob("*/weights-*.safetensors")):
-        twins = list((folder / "trials" / weights.parent.name).glob("weights-*.safetensors"))
-        assert [twin.read_bytes() for twin in twins] == [weights.read_bytes()]
 
 
 def test_a_second_driver_is_refused(start, tmp_path: Path):

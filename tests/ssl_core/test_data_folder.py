@@ -194,10 +194,10 @@ class TestPictures:
         ],
     )
     def test_a_png_of_any_mode_keeps_its_colours(self, tmp_path, mode, colour, expected):
-        for name in ("cat", "dog"):
-            put(tmp_path / "train" / name / "a.png", Image.new(mode, (9, 11), colour))
+        put(tmp_path / "train" / "cat" / "a.png", Image.new(mode, (9, 11), colour))
+        (tmp_path / "train" / "dog").mkdir()
         images = load(tmp_path).images
-        assert images.shape == (2, len(expected), SIDE, SIDE)
+        assert images.shape == (1, len(expected), SIDE, SIDE)
         for channel, value in enumerate(expected):
             assert (images[:, channel] == value).all()
 
@@ -205,9 +205,9 @@ class TestPictures:
         picture = Image.new("P", (40, 40), 1)
         picture.putpalette([255, 255, 255, 200, 100, 50])
         put(tmp_path / "train" / "cat" / "a.png", picture)
-        put(tmp_path / "train" / "dog" / "a.png", picture)
+        (tmp_path / "train" / "dog").mkdir()
         images = load(tmp_path).images
-        assert images.shape == (2, 3, SIDE, SIDE)
+        assert images.shape == (1, 3, SIDE, SIDE)
         assert [np.unique(images[:, channel]).tolist() for channel in range(3)] == [
             [200],
             [100],
@@ -217,16 +217,16 @@ class TestPictures:
     def test_a_palette_with_a_transparent_colour_is_read(self, tmp_path):
         picture = Image.new("P", (SIDE, SIDE), 1)
         picture.putpalette([255, 255, 255, 200, 100, 50])
-        for name in ("cat", "dog"):
-            put(tmp_path / "train" / name / "a.png", picture, transparency=0)
+        put(tmp_path / "train" / "cat" / "a.png", picture, transparency=0)
+        (tmp_path / "train" / "dog").mkdir()
         loaded = load(tmp_path)
         assert loaded.skipped == ()
         assert loaded.images[0, :, 0, 0].tolist() == [200, 100, 50]
 
     def test_16_bits_of_grey_are_scaled_and_not_clipped(self, tmp_path):
         levels = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
-        for name in ("cat", "dog"):
-            put(tmp_path / "train" / name / "a.png", Image.fromarray(levels))
+        put(tmp_path / "train" / "cat" / "a.png", Image.fromarray(levels))
+        (tmp_path / "train" / "dog").mkdir()
         loaded = load(tmp_path)
         assert loaded.skipped == ()
         assert np.array_equal(loaded.images[0, 0], np.arange(256).reshape(16, 16))
@@ -758,6 +758,37 @@ class TestOrder:
         assert load(partly).images.tobytes() == load(partly).images.tobytes()
 
 
+class TestRepeated:
+    def test_an_image_that_was_there_before_is_left_out_and_named(self, tmp_path):
+        put(tmp_path / "labeled" / "cat" / "a.png", 1)
+        put(tmp_path / "labeled" / "cat" / "b.png", 2)
+        put(tmp_path / "labeled" / "dog" / "c.png", 1)
+        put(tmp_path / "labeled" / "dog" / "d.png", 3)
+        put(tmp_path / "unlabeled" / "e.png", 4)
+        put(tmp_path / "unlabeled" / "f.png", 2)
+        loaded = load(tmp_path)
+        assert greys(loaded) == [1, 2, 3, 4]
+        assert loaded.labels.tolist() == [0, 0, 1, -1]
+        assert loaded.skipped == (
+            "labeled/dog/c.png: the same image as labeled/cat/a.png",
+            "unlabeled/f.png: the same image as labeled/cat/b.png",
+        )
+
+    def test_one_that_differs_in_a_pixel_or_in_colour_is_another(self, tmp_path):
+        other = grey(1)
+        other.putpixel((0, 0), 2)
+        for number, image in enumerate((1, other, grey(1).convert("RGB"))):
+            put(tmp_path / "train" / ("cat", "dog")[number % 2] / f"{number}.png", image)
+        loaded = load(tmp_path)
+        assert (len(loaded.images), loaded.skipped) == (3, ())
+
+    def test_test_images_are_counted_as_they_are(self, tmp_path):
+        for name, value in (("cat", 1), ("dog", 2)):
+            put(tmp_path / "train" / name / "a.png", value)
+            put(tmp_path / "test" / name / "a.png", 1)
+        assert len(load_test_images(tmp_path, SIDE).images) == 2
+
+
 class TestRefused:
     def test_a_folder_that_does_not_exist(self, tmp_path):
         assert str(tmp_path / "gone") in refusal(tmp_path / "gone")
@@ -826,9 +857,8 @@ class TestRefused:
     @pytest.mark.parametrize("content", [None, b"broken"], ids=["empty", "only broken files"])
     @pytest.mark.parametrize("layout", ["labeled", "train"])
     def test_a_class_without_images(self, tmp_path, layout, content):
-        for name in ("cat", "dog"):
-            for index in range(4):
-                put(tmp_path / layout / name / f"{index}.png")
+        for index in range(8):
+            put(tmp_path / layout / ("cat", "dog")[index % 2] / f"{index}.png", index)
         (tmp_path / layout / "eel").mkdir()
         if content:
             put(tmp_path / layout / "eel" / "a.png", content)
@@ -862,7 +892,7 @@ class TestLabelsNobodyChose:
         message = str(caught.value)
         assert str(tree) in message
         assert "train/" in message
-        assert "; allowed: at least one per class" in message
+        assert "; allowed: how many of those labels to use" in message
         assert "give --labels" in message
 
     def test_a_number_is_drawn_and_the_rest_is_unlabeled(self, tree):

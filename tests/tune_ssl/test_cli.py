@@ -306,6 +306,8 @@ class TestBadTraining:
             (("nothing.yaml",), "cannot be read"),
             (("one.yaml", "--rank", "2"), "rank 2"),
             (("one.yaml", "--rank", "0"), "rank is 0"),
+            (("one.yaml", "--rank", "1", "--recommended"), "rank 1 and --recommended"),
+            (("search.yaml",), "settings of a search"),
             (("one.yaml", "--recommended"), "recommended"),
             (("one.yaml", "--output", "full"), "'full' exists"),
             (("one.yaml", "--output", "one.yaml"), "'one.yaml' exists"),
@@ -314,6 +316,7 @@ class TestBadTraining:
         ],
     )
     def test_bad_options(self, refused, here, arguments, words):
+        (here / "search.yaml").write_text("alg: [ict]\ntrials: 3\n")
         (here / "one.yaml").write_text(yaml.safe_dump(TRAINING))
         (here / "full").mkdir()
         (here / "full" / "something").write_text("")
@@ -474,6 +477,14 @@ class TestResults:
         assert found["json"] == found["yaml"]
         assert [int(row["trial"]) for row in found["csv"]] == [r["trial"] for r in found["json"]]
         assert len(found["json"]) == 2
+
+    @pytest.mark.parametrize("ending", ["json", "csv", "yaml", "txt"])
+    def test_a_file_s_ending_says_its_form(self, with_run, tmp_path, ending):
+        written = tmp_path / f"best.{ending}"
+        assert cli._run(["export", "joint", "-o", str(written)], debug=False) == 0
+        form = "yaml" if ending == "txt" else ending
+        records = results.best_records(RunDirectory(with_run / "runs" / "joint"), None)
+        assert written.read_text() == format_records(records, form)
 
     def test_export_into_a_file_says_nothing(self, with_run, tmp_path, capsys):
         path = tmp_path / "new" / "best.json"

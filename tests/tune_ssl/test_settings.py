@@ -98,6 +98,36 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(file, content, words)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        ({"alg": "ict"}, [0, 1]),
+        ({"alg": "vat,supervised"}, [2, 3]),
+        ({"divergence": "kl"}, [1, 2, 3]),
+        ({"divergence": "js"}, [3]),
+        ({"alg": "ict", "divergence": "mse"}, [0]),
+        ({"alg": "mixmatch"}, []),
+    ],
+)
+def test_of_an_export_a_flag_leaves_what_it_names(file, flags, kept):
+    cells = [("ict", "mse"), ("ict", "kl"), ("vat", "kl"), ("supervised", None)]
+    records = [{"algorithm": a, "divergence": d, "parameters": {}} for a, d in cells]
+    told = []
+    config = settings_from(file(records), flags, told.append)
+    found = [(start["algorithm"], start["divergence"]) for start in config.start_from]
+    assert found == [cells[number] for number in kept]
+    assert len(told) == 1
+    assert told[0].startswith(f"{4 - len(kept)} of 4 configurations of ")
+
+
+def test_nothing_is_told_where_nothing_is_left_out(file):
+    told = []
+    settings_from(
+        file([{"algorithm": "ict", "divergence": "mse", "parameters": {}}]), {}, told.append
+    )
+    assert told == []
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.yaml.* cannot be read"):
         settings_from(tmp_path / "nothing.yaml", {"alg": ["ict"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from types import SimpleNamespace
@@ -302,10 +303,15 @@ class TestStatus:
         status = results.status(run.directory)
         assert (status.counts.running, status.counts.waiting) == (2, 1)
         assert [trial["trial"] for trial in status.running] == [0, 1]
-        tables.print_status(status)
-        out = capsys.readouterr().out
         value = percent(run.trials()[0].intermediate_values[3])
-        assert f"trial 0 is running: rung 3, {value} there\n" in out
+        for driver, words in (
+            ("4711 at here", "is running"),
+            (None, "was running when its driver"),
+        ):
+            tables.print_status(dataclasses.replace(status, driver=driver))
+            out = capsys.readouterr().out
+            assert f"trial 0 {words}" in out
+            assert f": rung 3, {value} there\n" in out
         assert "best: no trial has reached the full length yet" in out
 
     def test_failures_are_told_in_their_own_words(self, run, capsys):

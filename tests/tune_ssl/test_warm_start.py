@@ -140,6 +140,13 @@ def test_a_run_with_nothing_to_give_is_refused(earlier):
         trials_to_start_from(following(earlier, alg=("ict",)), tiny_images())
 
 
+def test_so_is_one_whose_values_would_have_to_be_moved(tmp_path):
+    searched = small_config(entropy_min="search", trials=8)
+    earlier = Run(tmp_path / "earlier", searched).finish()
+    with pytest.raises(UserError, match=r"no finished trial .*\(8 lie outside\)"):
+        trials_to_start_from(following(earlier), tiny_images())
+
+
 def test_random_draws_learn_from_nothing(earlier):
     with pytest.raises(UserError, match="warm-start was given with sampler random"):
         following(earlier, sampler="random")

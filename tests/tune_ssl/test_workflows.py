@@ -358,6 +358,25 @@ class TestOutcome:
         assert yaml.safe_load(run.directory.best_path.read_text()) == outcome.records
         assert outcome.records[0]["rank"] == 1
 
+    def test_of_a_joint_search_it_says_where_the_trials_went(self, tmp_path):
+        config = small_config(alg=("mean_teacher", "ict"), trials=8)
+        run = Run(tmp_path / "run", config).finish()
+        methods = [record["algorithm"] for record in self.outcome(run).records]
+        drawn = [trial.params["algorithm"] for trial in run.trials()]
+        assert self.outcome(run).notes[0] == (
+            "trials (of full length): "
+            f"mean_teacher / mse {drawn.count('mean_teacher')} ({methods.count('mean_teacher')}), "
+            f"ict / mse {drawn.count('ict')} ({methods.count('ict')})"
+        )
+
+    @pytest.mark.parametrize(("tied", "told"), [(1, False), (2, True)])
+    def test_a_ranking_that_means_nothing_is_said_to(self, tmp_path, tied, told):
+        driver = Run(tmp_path / "run").driver
+        records = [{"tied_with": list(range(tied))}, {}, {}]
+        notes = workflow._notes(driver, records, 20)
+        assert bool(notes) == told
+        assert not told or "20 validation images tell none of the 3" in notes[0]
+
     def test_a_limit_is_three_and_resumable(self, tmp_path):
         run = Run(tmp_path / "run", limits=Limits(seconds=50.0)).finish()
         outcome = self.outcome(run)

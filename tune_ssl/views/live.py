@@ -94,7 +94,9 @@ class LiveView:
         if counts.failed:
             parts.append(f"{counts.failed} failed")
         parts += [f"{counts.running} running"]
-        draining = f" · ending: {self._driver.draining}" if self._driver.draining else ""
+        draining = ""
+        if self._driver.draining:
+            draining = f" · ending: {self._driver.draining}; storing what runs (Ctrl-C again stops at once)"
         return f"{done} ({', '.join(parts)}){draining}"
 
     def _best_text(self) -> str:
@@ -121,4 +123,4 @@ class LiveView:
             return None
         mean = self._driver.device_seconds() / (counts.finished + 0.5 * counts.running)
         left = max(0, counts.asked - counts.finished) - 0.5 * counts.running
-        return max(0.0, left) * mean / max(1, self._slots)
+        return min(max(0.0, left) * mean / max(1, self._slots), self._driver.seconds_allowed())

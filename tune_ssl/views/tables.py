@@ -32,7 +32,8 @@ def best_table(records: Sequence[Mapping[str, Any]], rows: int = ROWS_SHOWN) -> 
     if uneven:
         table.add_column("accuracy", justify="right")
     table.add_column("note")
-    for record in records[:rows]:
+    shown = [record for record in records if record["rank"] <= rows or record["recommended"]]
+    for record in shown:
         table.add_row(
             str(record["rank"]),
             str(record["trial"]),
@@ -97,6 +98,12 @@ def print_best(records: Sequence[Mapping[str, Any]]) -> None:
     console = Console(highlight=False)
     console.print(best_table(records))
     say(console, "± is the standard error of these validation images only.")
+    if records[0]["tied_with"]:
+        say(
+            console,
+            "Tied: these images cannot tell them apart. Recommended of the tied: the published default, "
+            "else the one that took the least device time.",
+        )
     console.print(parameters_table(records))
 
 
@@ -111,10 +118,11 @@ def print_status(status: Status) -> None:
     )
     if status.driver is None and counts.finished < counts.asked:
         say(console, f"nobody drives it now; continue with: tune-ssl resume {status.name}")
+    running = "is running" if status.driver is not None else "was running when its driver was lost"
     for trial in status.running:
         value = "" if trial["last_value"] is None else f", {percent(trial['last_value'])} there"
         rung = "no rung yet" if trial["last_rung"] is None else f"rung {trial['last_rung']}{value}"
-        say(console, f"trial {trial['trial']} is running: {rung}")
+        say(console, f"trial {trial['trial']} {running}: {rung}")
     for trial in status.failed:
         say(console, f"trial {trial['trial']} failed: {trial['reason']}")
     if status.best is None:
@@ -135,10 +143,13 @@ def print_trained(trained: Trained) -> None:
     say(
         console, f"validation {metric_name(metrics)} {value_text(metrics)} (validation images only)"
     )
-    exported = metrics.get("exported_validation_accuracy")
+    accuracy, exported = (
+        metrics["validation_accuracy"],
+        metrics.get("exported_validation_accuracy"),
+    )
     if exported is not None:
-        same = "the same as" if exported == metrics["validation_accuracy"] else "other than"
-        say(console, f"accuracy {same} the exported {percent(exported)}")
+        same = "the same as" if exported == accuracy else "other than"
+        say(console, f"accuracy {percent(accuracy)}, {same} the exported {percent(exported)}")
     say(console, f"weights, metrics and configuration: {trained.folder}")
 
 

@@ -80,7 +80,8 @@ def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
         raise UserError("device is mps and this is no Mac; allowed: auto, cpu, cuda; leave it out.")
     if (config.device == "cuda" or (wanted or 0) > 0) and gpus == 0:
         raise UserError(
-            f"GPUs were asked for (device {config.device}, gpus-per-trial {wanted}) and there are none; "
+            f"GPUs were asked for (device {config.device}, gpus-per-trial "
+            f"{'not given' if wanted is None else f'{wanted:g}'}) and there are none; "
             "allowed: --device cpu; leave --gpus-per-trial out."
         )
     device = config.device
@@ -124,7 +125,7 @@ def describe_data(config: RunConfig, shared: SplitImages, console: Console) -> N
     for problem in shared.skipped[:SKIPPED_SHOWN]:
         say(console, f"warning: skipped {problem}")
     if shared.skipped:
-        say(console, f"warning: {len(shared.skipped)} entries were skipped; split.json names them.")
+        say(console, f"warning: {len(shared.skipped)} skipped in all; split.json names them.")
 
 
 def describe_starts(config: RunConfig, shared: SplitImages, console: Console) -> None:

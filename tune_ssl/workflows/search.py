@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optuna.trial import FixedTrial, TrialState
 from rich.console import Console
 
 from ssl_core.data.images import checksum
@@ -25,6 +26,7 @@ from tune_ssl.trial import TrainingFactory
 from tune_ssl.views.export import export_records
 from tune_ssl.views.live import LiveView
 from tune_ssl.views.messages import say
+from tune_ssl.views.tables import method_text
 from tune_ssl.workflows.opening import open_study
 from tune_ssl.workflows.plan import (
     describe_data,
@@ -71,6 +73,7 @@ class Outcome:
     directory: RunDirectory
     records: list[dict[str, Any]]
     message: str
+    notes: list[str] = field(default_factory=list)
 
 
 def search(
@@ -209,7 +212,7 @@ def _describe_run(directory: RunDirectory, config: RunConfig, shared: SplitImage
             "classes": list(shared.class_names),
             "labeled": shared.labeled.tolist(),
             "validation": shared.validation.tolist(),
-            "unlabeled": len(shared.unlabeled),
+            "unlabeled": len(shared.unlabeled) - len(shared.labeled),
             "skipped": list(shared.skipped),
         },
     )
@@ -302,7 +305,37 @@ def _outcome(
         write_yaml(directory.best_path, records)
     code, message = _how_it_ended(driver, directory)
     directory.log_event("finished", exit_code=code, message=message)
-    return Outcome(exit_code=code, directory=directory, records=records, message=message)
+    return Outcome(
+        exit_code=code,
+        directory=directory,
+        records=records,
+        message=message,
+        notes=_notes(driver, records, len(shared.validation)),
+    )
+
+
+def _notes(driver: SearchDriver, records: list[dict[str, Any]], validation: int) -> list[str]:
+    """Return what the ranking does not show: where trials went, and whether it means anything."""
+    notes = []
+    space, trials = driver.study.space, driver.study.get_trials()
+    if len(list(space.cells())) > 1:
+        methods = [
+            (space.suggest(FixedTrial(trial.params)), trial)
+            for trial in trials
+            if trial.state.is_finished()
+        ]
+        told = []
+        for algorithm, divergence in space.cells():
+            own = [t for s, t in methods if (s.algorithm, s.divergence) == (algorithm, divergence)]
+            complete = sum(trial.state == TrialState.COMPLETE for trial in own)
+            told.append(f"{method_text(algorithm, divergence)} {len(own)} ({complete})")
+        notes.append("trials (of full length): " + ", ".join(told))
+    if len(records) > 2 and len(records[0]["tied_with"]) == len(records) - 1:
+        notes.append(
+            f"The {validation} validation images tell none of the {len(records)} configurations of full "
+            "length from the first: label more to choose on, or take the recommended one."
+        )
+    return notes
 
 
 def _how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, str]:

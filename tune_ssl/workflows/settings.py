@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ssl_core.errors import UserError, check_keys
-from ssl_core.names import algorithm_name
+from ssl_core.names import algorithm_name, algorithm_names, divergence_names
 from ssl_core.published import published_divergence
 from tune_ssl.run import SEARCHED, RunConfig, read_yaml
 from tune_ssl.views.export import configuration_of, records_in
@@ -19,17 +19,40 @@ RENAMED = {"num_labels": "labels", "num_validation": "validation"}
 OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads")
 
 
-def settings_from(file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
+def settings_from(
+    file: Path | None, flags: Mapping[str, Any], tell: Callable[[str], None] = lambda text: None
+) -> RunConfig:
     """Return settings from a file, if there is one, with flags standing over it.
 
     The file is a mapping of settings, as a run's config.yaml, or an export: then the search has
-    the settings of the exported trainings and tries their configurations first.
+    the settings of the exported trainings and tries their configurations after the published
+    defaults. Those of methods or divergences that a flag leaves out are left out, and ``tell`` is
+    told.
 
     Raises:
         UserError: a key, a name or a value is not legal.
     """
     given = {} if file is None else _read(file)
+    starts = given.get("start_from")
+    if isinstance(starts, list):
+        given["start_from"] = [start for start in starts if _is_searched(start, flags)]
+        left_out = len(starts) - len(given["start_from"])
+        if left_out:
+            tell(
+                f"{left_out} of {len(starts)} configurations of {file} are not part of this search."
+            )
     return RunConfig.from_mapping({**given, **flags})
+
+
+def _is_searched(start: Mapping[str, Any], flags: Mapping[str, Any]) -> bool:
+    """Return whether the flags leave a configuration's method and divergence in the search."""
+    if not isinstance(start, Mapping):
+        return True  # refused where its form is checked
+    algorithms = algorithm_names(flags.get("alg"))
+    divergences = divergence_names(flags.get("divergence"))
+    divergence = start.get("divergence")
+    named = not algorithms or start.get("algorithm") in algorithms
+    return named and (not divergences or divergence is None or divergence in divergences)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ from ssl_core.errors import UserError, check_integer
 from ssl_core.files import write_atomically
 from tune_ssl.run import read_yaml, write_yaml
 from tune_ssl.views.export import configuration_of, records_in
+from tune_ssl.views.messages import say
+from tune_ssl.views.text import duration
 from tune_ssl.workflows.plan import check_unlabeled
+
+SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,15 @@ def choose(path: Path, *, rank: int | None = None, recommended: bool = False) ->
         UserError: the file holds no such configuration.
     """
     records = records_in(read_yaml(path), repr(str(path)))
+    if "alg" in records[0]:
+        raise UserError(
+            f"{str(path)!r} holds the settings of a search; allowed: a configuration, as 'tune-ssl export' "
+            "writes it; give the best.yaml beside it, or search with --config."
+        )
+    if recommended and rank is not None:
+        raise UserError(
+            f"rank {rank} and --recommended were given; allowed: one of the two; leave one out."
+        )
     if recommended:
         records = [record for record in records if record.get("recommended")]
         wanted = "a recommended one"
@@ -45,7 +59,7 @@ def choose(path: Path, *, rank: int | None = None, recommended: bool = False) ->
     if not records:
         raise UserError(
             f"{str(path)!r} has no such configuration ({wanted}); allowed: those 'tune-ssl export' wrote "
-            "into it; choose another, or export more."
+            "into it; choose another, or export without --top."
         )
     return records[0]
 
@@ -101,7 +115,8 @@ def train(
         },
         "terms": measured.details["terms"],
     }
-    if {"validation_accuracy", "trial"} <= record.keys():
+    unchanged = seed is None and split_seed is None
+    if unchanged and {"validation_accuracy", "trial"} <= record.keys():
         metrics["exported_validation_accuracy"] = record["validation_accuracy"]
     write_atomically(folder / "weights.safetensors", work.weights())
     write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
@@ -149,11 +164,16 @@ def _new_folder(folder: Path) -> Iterator[None]:
 
 
 def _run_with_progress(work: Any, max_steps: int, console: Console) -> None:
-    """Train to the end, with a bar where there is a terminal."""
+    """Train to the end, with a bar where there is a terminal, else a line now and then."""
     from rich.progress import Progress
 
+    began = said = time.monotonic()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("training", total=max_steps)
         while work.step < max_steps and work.finite:
             work.run(max_steps, 0.5)
             progress.update(bar, completed=work.step)
+            if not console.is_terminal and time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                left = (said - began) / work.step * (max_steps - work.step)
+                say(console, f"step {work.step} of {max_steps}, about {duration(left)} left")
