@@ -607,6 +607,8 @@ def _run(arguments: list[str], debug: bool) -> int:
         returned = app(arguments, prog_name="tune-ssl", standalone_mode=False)
         return returned if isinstance(returned, int) else 0
     except Exit as ended:
+        if isinstance(ended.__cause__, KeyboardInterrupt):  # as typer hands it on
+            return _say("interrupted", 130)
         return ended.exit_code
     except (KeyboardInterrupt, Abort):
         return _say("interrupted", 130)
