@@ -52,6 +52,13 @@ class SearchByDefault(TyperGroup):
             args = ["search", *args]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an interrupt is told from an exit with its code, as typer does not."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise Abort from interrupt
+
 
 app = typer.Typer(
     cls=SearchByDefault,
@@ -607,8 +614,6 @@ def _run(arguments: list[str], debug: bool) -> int:
         returned = app(arguments, prog_name="tune-ssl", standalone_mode=False)
         return returned if isinstance(returned, int) else 0
     except Exit as ended:
-        if isinstance(ended.__cause__, KeyboardInterrupt):  # as typer hands it on
-            return _say("interrupted", 130)
         return ended.exit_code
     except (KeyboardInterrupt, Abort):
         return _say("interrupted", 130)
