@@ -35,7 +35,7 @@ unit: $(INSTALLED)
 	$(BIN)/pytest -q -n 2 --dist worksteal -m 'not slow and not upstream'
 
 slow: $(INSTALLED)
-	$(BIN)/pytest -q -m 'slow'
+	$(BIN)/pytest -q -n 2 --dist loadfile -m 'slow' --durations=12
 
 test: check slow
 
