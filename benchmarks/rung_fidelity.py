@@ -1,0 +1,164 @@
+"""Whether pruning keeps the trial that would have won: replays of recorded learning curves.
+
+    python -m benchmarks.rung_fidelity --record
+
+A replay takes random configurations of one method (or of all: a joint study) in random order, runs
+them as ASHA does, and looks whether the winner of the same trials at full length, by their final
+validation accuracy, was kept. A tie at the top is kept if one of its trials is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from benchmarks.record_curves import MAX_STEPS, MEASURED_AT
+from benchmarks.records import write_record
+from benchmarks.replay import Curves, Floats
+from ssl_core.names import ALGORITHM_NAMES
+from tune_ssl.asha import decide, rung_steps
+
+RECORD = Path(__file__).with_name("rung_fidelity.json")
+CANDIDATES = ((None, 3), (100, 3), (150, 3), (50, 2), (75, 2), (100, 2), (25, 4), (50, 4), (75, 4))
+"""(grace, reduction factor); the first is the default."""
+
+
+def main() -> None:
+    """Print, and with ``--record`` write down, what each choice keeps of each method."""
+    options = _options()
+    curves = {method: Curves(method) for method in ALGORITHM_NAMES}
+    values = {method: own.values for method, own in curves.items()}
+    worth = {method: own.worth for method, own in curves.items()}
+    values["any"] = np.concatenate(list(values.values()))
+    worth["any"] = np.concatenate(list(worth.values()))
+    rows = [
+        fidelity(
+            method,
+            values[method],
+            worth[method],
+            rung_steps(MAX_STEPS, grace=grace, reduction_factor=factor),
+            factor,
+            options,
+        )
+        for grace, factor in CANDIDATES
+        for method in values
+    ]
+    spearman = {method: correlations(values[method], worth[method]) for method in values}
+    for row in rows:
+        print(
+            f"{row['method']:<13} rungs {row['rungs']} / {row['reduction_factor']}: winner kept "
+            f"{row['winner_kept']:.1%}, regret {row['regret']:.2%}, worth {row['worth_lost']:+.2%}, "
+            f"steps {row['steps']:.0%}"
+        )
+    for method, own in spearman.items():
+        print(f"{method:<13} Spearman with worth: {own}")
+    if options.record:
+        record = {
+            "trials": options.trials,
+            "slots": options.slots,
+            "replays": options.replays,
+            "configurations": {method: len(own) for method, own in values.items()},
+            "retrainings": min(own.retrainings for own in curves.values()),
+            "rows": rows,
+            "spearman": spearman,
+        }
+        write_record(RECORD, record)
+
+
+def fidelity(
+    method: str,
+    values: Floats,
+    worth: Floats,
+    rungs: tuple[int, ...],
+    factor: int,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Return what pruning at these rungs keeps, over many replays.
+
+    ``regret`` is what the best kept trial lacks of the winner's final validation accuracy,
+    ``worth_lost`` what its worth lacks, ``steps`` the share of the steps of full trainings.
+    """
+    generator = np.random.default_rng(0)
+    columns = [MEASURED_AT.index(step) for step in rungs]
+    figures = np.empty((options.replays, 4))
+    for replay in range(options.replays):
+        order = generator.permutation(len(values))[: options.trials]
+        own = values[order][:, columns]
+        reached = survivors(own, rungs, factor, options.slots)
+        final = np.nan_to_num(own[:, -1], nan=-1.0)
+        kept = np.flatnonzero(reached == len(rungs) - 1)
+        best = kept[final[kept].argmax()]
+        winner = final.argmax()
+        steps = np.take(rungs, reached).sum()
+        figures[replay] = (
+            final[best] == final[winner],
+            final[winner] - final[best],
+            worth[order[winner]] - worth[order[best]],
+            steps / (len(order) * rungs[-1]),
+        )
+    kept_share, regret, worth_lost, steps_share = figures.mean(axis=0).round(5).tolist()
+    return {
+        "method": method,
+        "rungs": list(rungs[:-1]),
+        "reduction_factor": factor,
+        "winner_kept": kept_share,
+        "regret": regret,
+        "worth_lost": worth_lost,
+        "steps": steps_share,
+    }
+
+
+def survivors(
+    values: Floats, rungs: tuple[int, ...], factor: int, slots: int
+) -> npt.NDArray[np.int64]:
+    """Run trials in their order on a number of slots and return the last rung each reached.
+
+    Args:
+        values: (trials, rungs), the last rung being the full length.
+    """
+    recorded: list[list[float]] = [[] for _ in rungs]
+    reached = np.zeros(len(values), dtype=np.int64)
+    running = [(rungs[0], trial, 0) for trial in range(min(slots, len(values)))]
+    waiting = len(running)
+    while running:
+        now, trial, rung = heapq.heappop(running)
+        reached[trial] = rung
+        value = float(values[trial, rung])
+        kept = decide(recorded[rung], value, reduction_factor=factor).kept
+        if math.isfinite(value):
+            recorded[rung].append(value)
+        if kept and rung + 1 < len(rungs):
+            heapq.heappush(running, (now + rungs[rung + 1] - rungs[rung], trial, rung + 1))
+        elif waiting < len(values):
+            heapq.heappush(running, (now + rungs[0], waiting, 0))
+            waiting += 1
+    return reached
+
+
+def correlations(values: Floats, worth: Floats) -> dict[str, float]:
+    """Return Spearman's correlation of each measured step with what configurations are worth."""
+    ranked = np.nan_to_num(values, nan=-1.0)
+    return {
+        str(step): round(float(stats.spearmanr(ranked[:, column], worth).statistic), 3)
+        for column, step in enumerate(MEASURED_AT)
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--replays", type=int, default=1000)
+    parser.add_argument("--record", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

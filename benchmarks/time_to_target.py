@@ -1,0 +1,369 @@
+"""How much device time each way of searching needs until it holds a good configuration.
+
+    python -m benchmarks.time_to_target --record
+
+Simulated searches on recorded learning curves (``replay``), one method or all in a joint study. Every
+strategy spends the same budget of optimiser steps on the same curves with the same seeds. What is
+followed is the worth (mean test accuracy of retrainings, which no strategy sees) of the configuration
+each would hand to its user at that point. The target is the worth that 5 % of random configurations
+reach; a run that never reaches it counts as infinite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.record_curves import MAX_STEPS
+from benchmarks.records import write_record
+from benchmarks.replay import Replay
+from search_spaces.joint import StudySpace, Suggestion
+from ssl_core.names import ALGORITHM_NAMES
+from tune_ssl import machine
+from tune_ssl.asha import rung_steps
+from tune_ssl.journal import MemoryJournal
+from tune_ssl.simulator import simulate
+from tune_ssl.study import Assignment, SearchStudy, Verdict
+
+RECORD = Path(__file__).with_name("time_to_target.json")
+GRACE, REDUCTION_FACTOR = 50, 3
+RUNGS = rung_steps(MAX_STEPS, grace=GRACE, reduction_factor=REDUCTION_FACTOR)
+ENDLESS = 1_000_000
+BATCH, PROMOTED = 27, 3
+"""Of top-K: so many random trials to the first rung, so many of them to the full length."""
+GRID = (5, 8, 12, 20, 30, 50)
+"""Budgets at which strategies are compared, in full trainings. Before the first, a search of several
+slots has hardly a trial of full length, and holds nothing."""
+TARGET = 95
+
+Trace = list[tuple[int, float]]
+"""(steps spent, worth of what is held then), in order of time."""
+
+
+class Search(Protocol):
+    """What ``simulate`` drives, and what it holds for its user."""
+
+    rungs: tuple[int, ...]
+
+    def next(self) -> Assignment | None:
+        """Return the next trial."""
+
+    def start(self, number: int, attempt: int) -> None:
+        """Note that a trial has begun."""
+
+    def report(self, number: int, attempt: int, step: int, value: float) -> Verdict:
+        """Hear of a rung."""
+
+    def complete(
+        self, number: int, attempt: int, value: float, result: Mapping[str, Any]
+    ) -> Verdict:
+        """Hear of the full length."""
+
+
+class PlainSearch:
+    """Ray Tune's ``OptunaSearch`` and ``ASHAScheduler``, called as Tune's controller calls them."""
+
+    rungs = RUNGS
+
+    def __init__(self, space: StudySpace, seed: int) -> None:
+        from ray.tune.schedulers import ASHAScheduler
+        from ray.tune.search.optuna import OptunaSearch
+
+        logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
+        self._suggestions: list[Suggestion] = []
+        self._searcher = OptunaSearch(
+            space=lambda trial: self._suggestions.append(space.suggest(trial)),
+            metric="accuracy",
+            mode="max",
+            seed=seed,
+        )
+        self._scheduler = ASHAScheduler(
+            metric="accuracy",
+            mode="max",
+            max_t=MAX_STEPS,
+            grace_period=GRACE,
+            reduction_factor=REDUCTION_FACTOR,
+        )
+
+    def next(self) -> Assignment:
+        """Return the next trial."""
+        number = len(self._suggestions)
+        self._searcher.suggest(str(number))
+        self._scheduler.on_trial_add(None, _TuneTrial(number))
+        return Assignment(
+            number=number, attempt=1, suggestion=self._suggestions[number], checkpoint=None
+        )
+
+    def start(self, number: int, attempt: int) -> None:
+        """Nothing: Tune's searcher is not told."""
+
+    def report(self, number: int, attempt: int, step: int, value: float) -> Verdict:
+        """Pass a result on; as in Tune, the searcher sees it only where the trial goes on."""
+        from ray.tune.schedulers import TrialScheduler
+
+        result = {"training_iteration": step, "accuracy": value}
+        decision = self._scheduler.on_trial_result(None, _TuneTrial(number), result)
+        if decision == TrialScheduler.STOP:
+            self._searcher.on_trial_complete(str(number), result)
+            return Verdict.STOP
+        self._searcher.on_trial_result(str(number), result)
+        return Verdict.CONTINUE
+
+    def complete(
+        self, number: int, attempt: int, value: float, result: Mapping[str, Any]
+    ) -> Verdict:
+        """Pass the last result on."""
+        return self.report(number, attempt, MAX_STEPS, value)
+
+
+class _TuneTrial:
+    def __init__(self, number: int) -> None:
+        self.trial_id = str(number)
+
+
+class Budgeted:
+    """A search that begins no trial once its budget is spent, and the trace of what it holds.
+
+    Args:
+        any_length: the best value of a trial of any length is held, as ``get_best_result`` has
+            it; otherwise only trials of full length are.
+    """
+
+    def __init__(self, search: Search, replay: Replay, budget: int, *, any_length: bool) -> None:
+        self.rungs = search.rungs
+        self.trace: Trace = []
+        self._search = search
+        self._replay = replay
+        self._budget = budget
+        self._any_length = any_length
+        self._spent = 0
+        self._best = -math.inf
+        self._suggestions: dict[int, Suggestion] = {}
+
+    def next(self) -> Assignment | None:
+        """Return the next trial, None once the budget is spent."""
+        assignment = self._search.next() if self._spent < self._budget else None
+        if assignment is not None:
+            self._suggestions[assignment.number] = assignment.suggestion
+        return assignment
+
+    def start(self, number: int, attempt: int) -> None:
+        """Pass on."""
+        self._search.start(number, attempt)
+
+    def report(self, number: int, attempt: int, step: int, value: float) -> Verdict:
+        """Pass a rung on; the steps since the rung before are spent."""
+        self._spend(step)
+        verdict = self._search.report(number, attempt, step, value)
+        if verdict is Verdict.STOP and self._any_length:
+            self._hold(number, value)
+        return verdict
+
+    def complete(
+        self, number: int, attempt: int, value: float, result: Mapping[str, Any]
+    ) -> Verdict:
+        """Pass the full length on."""
+        self._spend(self.rungs[-1])
+        verdict = self._search.complete(number, attempt, value, result)
+        self._hold(number, value)
+        return verdict
+
+    def _spend(self, step: int) -> None:
+        rung = self.rungs.index(step)
+        self._spent += step - (self.rungs[rung - 1] if rung else 0)
+
+    def _hold(self, number: int, value: float) -> None:
+        if value > self._best:
+            self._best = value
+            self.trace.append((self._spent, self._replay.worth(self._suggestions[number])))
+
+
+def ours(
+    replay: Replay, seed: int, budget: int, slots: int, *, sampler: str, halving: bool
+) -> Trace:
+    """Search with our study."""
+    study = SearchStudy(
+        MemoryJournal(),
+        replay.space,
+        name="simulated",
+        trials=ENDLESS,
+        seed=seed,
+        rungs=RUNGS if halving else RUNGS[-1:],
+        reduction_factor=REDUCTION_FACTOR if halving else None,
+        sampler=sampler,
+    )
+    search = Budgeted(study, replay, budget, any_length=False)
+    simulate(search, replay, slots=slots)
+    return search.trace
+
+
+def plain(replay: Replay, seed: int, budget: int, slots: int) -> Trace:
+    """Search with OptunaSearch and ASHAScheduler."""
+    search = Budgeted(PlainSearch(replay.space, seed), replay, budget, any_length=True)
+    simulate(search, replay, slots=slots)
+    return search.trace
+
+
+def top_k(replay: Replay, seed: int, budget: int, slots: int) -> Trace:
+    """Train batches of random configurations to the first rung, the best of each in full."""
+    trace: Trace = []
+    spent, best, first = 0, -math.inf, seed * ENDLESS
+    while spent < budget:
+        batch = replay.drawn(BATCH, first)
+        first += BATCH
+        spent += BATCH * RUNGS[0]
+        batch.sort(key=lambda own: -np.nan_to_num(replay(own, RUNGS[0]), nan=-1.0))
+        for suggestion in batch[:PROMOTED]:
+            spent += MAX_STEPS - RUNGS[0]
+            value = replay(suggestion, MAX_STEPS)
+            if value > best:
+                best = value
+                trace.append((spent, replay.worth(suggestion)))
+    return trace
+
+
+STRATEGIES: dict[str, Callable[[Replay, int, int, int], Trace]] = {
+    "random, full length": partial(ours, sampler="random", halving=False),
+    "random + ASHA": partial(ours, sampler="random", halving=True),
+    "TPE, full length": partial(ours, sampler="tpe", halving=False),
+    "top-K after the first rung": top_k,
+    "OptunaSearch + ASHAScheduler": plain,
+    "tune-ssl": partial(ours, sampler="tpe", halving=True),
+}
+BASELINE, PLAIN, OURS = "random, full length", "OptunaSearch + ASHAScheduler", "tune-ssl"
+
+
+def main() -> None:
+    """Simulate, print, and with ``--record`` write down."""
+    options = _options()
+    studies = {"any": ALGORITHM_NAMES} | {method: (method,) for method in ALGORITHM_NAMES}
+    rows = [row for study in options.studies.split(",") for row in measure(study, studies, options)]
+    for row in rows:
+        print(
+            f"{row['study']:<13} {row['strategy']:<29} to target {_trainings(row['to_target'])} "
+            f"(reached {row['reached']:.0%}, ratio {_ratio(row['ratio_to_random'])}), regret at the end "
+            f"{row['regret']:.2%} ({row['regret_spread'][0]:.2%} to {row['regret_spread'][1]:.2%}), "
+            f"lacks of plain at most {row['lacks_of_plain']:+.2%}"
+        )
+    if options.record:
+        record = {"seeds": options.seeds, "slots": options.slots, "target": TARGET, "rows": rows}
+        write_record(RECORD, record)
+
+
+def measure(
+    study: str, studies: Mapping[str, tuple[str, ...]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Return one row for each strategy on one study."""
+    replay = Replay(studies[study])
+    worth = np.concatenate([own.worth for own in replay.curves.values()])
+    target = float(np.percentile(worth, TARGET))
+    jobs = [
+        (studies[study], name, seed, options)
+        for name in STRATEGIES
+        for seed in range(options.seeds)
+    ]
+    with ProcessPoolExecutor(options.processes) as pool:
+        traces = list(pool.map(_run, jobs, chunksize=5))
+    runs = {
+        name: traces[index * options.seeds : (index + 1) * options.seeds]
+        for index, name in enumerate(STRATEGIES)
+    }
+    held = {name: np.array([at_budgets(trace) for trace in own]) for name, own in runs.items()}
+    times = {
+        name: np.array([reached_at(trace, target) for trace in own]) for name, own in runs.items()
+    }
+    random = float(np.median(times[BASELINE]))
+    rows = []
+    for name in runs:
+        needed = float(np.median(times[name]))
+        regret = worth.max() - held[name][:, -1]
+        rows.append(
+            {
+                "study": study,
+                "strategy": name,
+                "configurations": len(worth),
+                "target": round(target, 4),
+                "to_target": _finite(needed),
+                "to_target_spread": [
+                    _finite(t) for t in np.quantile(times[name], (0.25, 0.75), method="nearest")
+                ],
+                "reached": float(np.mean(np.isfinite(times[name]))),
+                "ratio_to_random": _finite(random / needed) if math.isfinite(needed) else None,
+                "regret": round(float(np.median(regret)), 5),
+                "regret_spread": np.quantile(regret, (0.25, 0.75)).round(5).tolist(),
+                "held": dict(
+                    zip(map(str, GRID), held[name].mean(axis=0).round(4).tolist(), strict=True)
+                ),
+                "lacks_of_plain": round(lacks(held[name], held[PLAIN]), 5),
+            }
+        )
+    return rows
+
+
+def reached_at(trace: Trace, target: float) -> float:
+    """Return full trainings spent until the target was held; inf where it never was."""
+    return next((spent / MAX_STEPS for spent, worth in trace if worth >= target), math.inf)
+
+
+def at_budgets(trace: Trace) -> list[float]:
+    """Return the worth held at each budget of ``GRID``; 0 before anything is held."""
+    return [
+        next((worth for spent, worth in reversed(trace) if spent <= budget * MAX_STEPS), 0.0)
+        for budget in GRID
+    ]
+
+
+def lacks(held: np.ndarray[Any, Any], of: np.ndarray[Any, Any]) -> float:
+    """Return the largest, over budgets, of the upper 95 % limits of how much less is held.
+
+    Args:
+        held, of: (seeds, budgets), of two strategies with paired seeds.
+    """
+    differences = of - held
+    count = len(differences)
+    error = differences.std(axis=0, ddof=1) / math.sqrt(count)
+    return float((differences.mean(axis=0) + stats.t.ppf(0.95, count - 1) * error).max())
+
+
+def _run(job: tuple[tuple[str, ...], str, int, argparse.Namespace]) -> Trace:
+    methods, name, seed, options = job
+    replay = _replays.setdefault(methods, Replay(methods))
+    return STRATEGIES[name](replay, seed, GRID[-1] * MAX_STEPS, options.slots)
+
+
+_replays: dict[tuple[str, ...], Replay] = {}
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 3) if math.isfinite(value) else None
+
+
+def _trainings(value: float | None) -> str:
+    return "never" if value is None else f"{value:.1f} full trainings"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--studies", default=",".join(("any", *ALGORITHM_NAMES)))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=machine.usable_cpus())
+    parser.add_argument("--record", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Replays of recorded curves: the nearest curve, what pruning keeps, what a strategy holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks import record_curves, rung_fidelity, time_to_target
+from benchmarks.record_curves import MEASURED_AT, RandomTrial
+from benchmarks.replay import Replay, space_of
+from search_spaces.joint import Suggestion
+
+METHODS = ("supervised", "ict")
+CONFIGURATIONS = 60
+
+
+def quality(params: dict[str, float]) -> float:
+    """Return what a configuration reaches: .9 at a learning rate of 1e-3, less away from it."""
+    return 0.9 - 0.2 * abs(math.log10(params["learning_rate"] / 1e-3))
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """Record curves that rise to their quality; every tenth diverges after the first rung."""
+    monkeypatch.setattr(record_curves, "FOLDER", tmp_path)
+    for method in METHODS:
+        lines = []
+        for number in range(CONFIGURATIONS):
+            trial = RandomTrial(seed=number)
+            space_of([method]).suggest(trial)
+            diverges = number % 10 == 9
+            values = [quality(trial.params) * (1 - math.exp(-step / 100)) for step in MEASURED_AT]
+            for replicate in (0, 1):
+                lines.append(
+                    {
+                        "algorithm": method,
+                        "configuration": number,
+                        "replicate": replicate,
+                        "params": trial.params,
+                        "validation": values[: 6 if diverges else None],
+                        "test": None if diverges else quality(trial.params) + 0.02 * replicate,
+                        "finite": not diverges,
+                    }
+                )
+        (tmp_path / f"{method}.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines)
+        )
+    return Replay(METHODS)
+
+
+def suggestion(number: int, method: str = "ict", **changed: float) -> Suggestion:
+    """Return a recorded configuration, with some values changed."""
+    drawn = space_of([method]).suggest(RandomTrial(seed=number))
+    parameters = {**drawn.parameters, **changed}
+    return Suggestion(algorithm=method, divergence=drawn.divergence, parameters=parameters)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("number", [0, 1, 42])
+def test_a_recorded_configuration_has_its_own_curve_and_worth(recorded, method, number):
+    given = suggestion(number, method)
+    own = quality(given.parameters)
+    assert recorded(given, 50) == pytest.approx(own * (1 - math.exp(-0.5)))
+    assert recorded(given, 450) == pytest.approx(own * (1 - math.exp(-4.5)))
+    assert recorded.worth(given) == pytest.approx(own + 0.01)
+
+
+def test_one_that_differs_a_little_has_the_curve_of_its_neighbour(recorded):
+    given = suggestion(7)
+    near = suggestion(7, learning_rate=given.parameters["learning_rate"] * 1.01)
+    assert recorded(near, 150) == recorded(given, 150)
+
+
+def test_one_that_diverged_is_not_a_number_from_there_on_and_worth_nothing(recorded):
+    assert recorded(suggestion(9), 75) > 0
+    assert math.isnan(recorded(suggestion(9), 100))
+    assert recorded.worth(suggestion(9)) == 0.0
+
+
+def test_pruning_keeps_the_winner_where_curves_never_cross_and_loses_it_where_they_turn():
+    rungs, many = (50, 150, 450), np.linspace(0.1, 0.9, 60)
+    options = argparse.Namespace(trials=30, slots=4, replays=50)
+    alike = np.repeat(many[:, None], len(MEASURED_AT), axis=1)
+    kept = rung_fidelity.fidelity("x", alike, many, rungs, 3, options)
+    assert (kept["winner_kept"], kept["regret"], kept["worth_lost"]) == (1.0, 0.0, 0.0)
+    assert 0.2 < kept["steps"] < 0.45
+    turned = alike.copy()
+    turned[:, -1] = many[::-1]
+    lost = rung_fidelity.fidelity("x", turned, many[::-1], rungs, 3, options)
+    assert lost["winner_kept"] < 0.5
+    assert lost["worth_lost"] > 0.05
+
+
+def test_what_is_not_a_number_is_cut_and_never_the_winner():
+    values = np.array([[0.5, 0.5, 0.5], [0.4, math.nan, math.nan], [math.nan] * 3, [0.6, 0.6, 0.6]])
+    reached = rung_fidelity.survivors(values, (1, 3, 9), 3, slots=4)
+    assert reached.tolist() == [2, 0, 0, 2]
+
+
+def test_correlations_are_one_where_the_order_is_that_of_the_worth():
+    worth = np.linspace(0.0, 1.0, 20)
+    values = np.repeat(worth[:, None], len(MEASURED_AT), axis=1)
+    values[:, 0] = worth[::-1]
+    found = rung_fidelity.correlations(values, worth)
+    assert found["10"] == -1.0
+    assert found["450"] == 1.0
+
+
+@pytest.mark.parametrize("name", sorted(time_to_target.STRATEGIES))
+def test_every_strategy_holds_better_and_better_within_its_budget(recorded, name):
+    budget = 12 * 450
+    trace = time_to_target.STRATEGIES[name](recorded, 0, budget, 2)
+    spent = [steps for steps, _ in trace]
+    assert spent == sorted(spent)
+    assert spent[0] > 0
+    assert spent[-1] <= budget + 2 * 450 + 27 * 50
+    assert trace[-1][1] > 0.7
+    assert trace == time_to_target.STRATEGIES[name](recorded, 0, budget, 2)
+    others = [time_to_target.STRATEGIES[name](recorded, seed, budget, 2) for seed in range(1, 9)]
+    assert any(other != trace for other in others)
+
+
+def test_the_trace_is_read_at_budgets_and_at_the_target():
+    trace = [(450, 0.5), (450 * 6, 0.8), (450 * 40, 0.9)]
+    assert time_to_target.reached_at(trace, 0.8) == 6.0
+    assert time_to_target.reached_at(trace, 0.95) == math.inf
+    assert time_to_target.at_budgets(trace) == [0.5, 0.8, 0.8, 0.8, 0.8, 0.9]
+    assert time_to_target.at_budgets([(450 * 9, 0.7)])[:2] == [0.0, 0.0]
+
+
+def test_lacking_is_the_upper_limit_of_the_mean_difference():
+    of = np.random.default_rng(0).normal(0.9, 0.01, (20, 3))
+    assert time_to_target.lacks(of, of) == 0.0
+    assert time_to_target.lacks(of - 0.01, of) == pytest.approx(0.01)
+    assert time_to_target.lacks(of + 0.01, of) == pytest.approx(-0.01)
+
+
+def test_plain_ray_tune_leaves_a_trial_running_that_is_not_a_number(recorded):
+    """Why it is compared with: the searcher never hears that such a trial ended."""
+    search = time_to_target.PlainSearch(recorded.space, seed=0)
+    assignment = search.next()
+    assert search.report(0, 1, 50, math.nan) is time_to_target.Verdict.CONTINUE
+    search.complete(assignment.number, 1, math.nan, {})
+    assert [trial.state.name for trial in search._searcher._ot_study.trials] == ["RUNNING"]
