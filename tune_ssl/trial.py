@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ from ssl_core.data.images import checksum
 
 if TYPE_CHECKING:
     from ssl_core.data.prepare import SplitImages
+    from ssl_core.training.loop import TrainingReport
 
 
 class Measured(NamedTuple):
@@ -40,8 +43,11 @@ class Work(Protocol):
     def run(self, until_step: int, seconds: float | None = None) -> None:
         """Advance to a step, or for at least one step until the seconds have passed."""
 
-    def measure(self) -> Measured:
-        """Return the value at the present step, without changing what follows."""
+    def measure(self, seconds: float | None = None) -> Measured | None:
+        """Return the value at the present step, without changing what follows.
+
+        None where the seconds have passed before: asked again, it goes on measuring.
+        """
 
     def to_bytes(self) -> bytes:
         """Return the whole state."""
@@ -104,6 +110,7 @@ class TrainingWork:
         self._training = Training(config, shared, store)
         self._store = store
         self._checksum = checksum
+        self._measuring: Iterator[TrainingReport | None] | None = None
 
     @property
     def step(self) -> int:
@@ -114,10 +121,21 @@ class TrainingWork:
         return self._training.finite
 
     def run(self, until_step: int, seconds: float | None = None) -> None:
+        self._measuring = None
         self._training.run(until_step, seconds)
 
-    def measure(self) -> Measured:
-        report = self._training.report()
+    def measure(self, seconds: float | None = None) -> Measured | None:
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        self._measuring = self._measuring or self._training.report_in_parts()
+        for report in self._measuring:
+            if report is not None:
+                self._measuring = None
+                return self._measured(report)
+            if time.monotonic() >= deadline:
+                break
+        return None
+
+    def _measured(self, report: TrainingReport) -> Measured:
         evaluated, other = report.evaluated, report.other
         details = {
             "standard_error": evaluated.standard_error(self._metric),

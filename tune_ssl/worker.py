@@ -1,7 +1,8 @@
 """The worker's side of a trial: slices, rungs, checkpoints. Knows nothing of Ray.
 
-A trial is advanced in slices that end at the next rung, or after a few seconds: a slice is a
-sign of life, and between two of them a trial can be stopped or stored at its exact step.
+A trial is advanced in slices that end at the next rung, or after a few seconds, measuring
+included: a slice is a sign of life, and between two of them a trial can be stopped or stored at its
+exact step.
 """
 
 from __future__ import annotations
@@ -179,16 +180,20 @@ class TrialRunner:
             return self._report(SLICE, began, checkpoint=self.store_checkpoint() if due else None)
         if work.step == self._rungs[-1]:
             return self._end(work, began)
-        self._reported_step = work.step
         checkpoint = self.store_checkpoint()
-        measured = work.measure()
+        measured = work.measure(self._lengths.slice_seconds)
+        if measured is None:
+            return self._report(SLICE, began, checkpoint=checkpoint)
+        self._reported_step = work.step
         return self._report(
             RUNG if measured.finite else NON_FINITE, began, measured, checkpoint=checkpoint
         )
 
     def _end(self, work: Work, began: float) -> SliceReport:
         assert self._task is not None
-        measured = work.measure()
+        measured = work.measure(self._lengths.slice_seconds)
+        if measured is None:
+            return self._report(SLICE, began)
         if not measured.finite:
             return self._report(NON_FINITE, began, measured)
         work.verify()

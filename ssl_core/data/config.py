@@ -21,7 +21,7 @@ class DataConfig:
         image_size: side to which a folder's images are resized; None elsewhere.
         num_labels: labeled images to train on; None for all that validation leaves; ``auto``
             for a folder's labeled/, all of it, while a train/ needs a number.
-        num_validation: images to choose on; None for half of those with a label.
+        num_validation: images to choose on; None for half of those with a label, at most 5,000.
         split_seed: the draw of labels and validation images.
         flip: mirror images when augmenting; None for the data set's own rule.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,6 @@ class Evaluation:
         return [self.correct[self.labels == label] for label in np.unique(self.labels)]
 
 
-@torch.no_grad()
 def evaluate(
     network: nn.Module,
     store: ImageStore,
@@ -68,17 +68,37 @@ def evaluate(
         indices: (N,) rows of the store to classify.
         labels: (N,) their classes.
     """
+    evaluating = evaluate_in_parts(network, store, indices, labels, normalisation, device)
+    while True:
+        try:
+            next(evaluating)
+        except StopIteration as end:
+            evaluation: Evaluation = end.value
+            return evaluation
+
+
+@torch.no_grad()
+def evaluate_in_parts(
+    network: nn.Module,
+    store: ImageStore,
+    indices: Indices,
+    labels: Labels,
+    normalisation: Normalisation,
+    device: torch.device,
+) -> Generator[None, None, Evaluation]:
+    """Do what ``evaluate`` does, yielding after each batch of images."""
     was_training = network.training
-    network.eval()
     correct: list[Tensor] = []
     finite = torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, len(indices), EVALUATION_BATCH):
+        network.eval()
         chosen = torch.from_numpy(indices[start : start + EVALUATION_BATCH].copy())
         truth = torch.from_numpy(labels[start : start + EVALUATION_BATCH].copy())
         logits = network(normalise(store.take(chosen), normalisation))
         finite &= torch.isfinite(logits).all()
         correct.append(logits.argmax(dim=1) == truth.to(device))
-    network.train(was_training)
+        network.train(was_training)
+        yield
     return Evaluation(
         correct=torch.cat(correct).cpu().numpy(), labels=np.asarray(labels), finite=bool(finite)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from ssl_core.models.ema import EMA, decay_from_horizon
 from ssl_core.models.wide_resnet import build_model
 from ssl_core.schedules import LEARNING_RATE_SCHEDULES
 from ssl_core.training.config import TrainingConfig
-from ssl_core.training.evaluate import Evaluation, evaluate
+from ssl_core.training.evaluate import Evaluation, evaluate_in_parts
 from ssl_core.training.seeds import generator_for
 
 STATISTICS_BATCHES = 8
@@ -109,11 +110,15 @@ class Training:
 
     def report(self) -> TrainingReport:
         """Measure both networks on the validation images; the training itself is not changed."""
+        return next(report for report in self.report_in_parts() if report is not None)
+
+    def report_in_parts(self) -> Iterator[TrainingReport | None]:
+        """Yield None after each part of the measuring, at last the report; no step in between."""
         shared = self._shared
         evaluations = {}
         for name, network in (("ema", self.ema.network), ("student", self.student)):
             recompute_statistics(network, self._statistics_batches())
-            evaluations[name] = evaluate(
+            evaluations[name] = yield from evaluate_in_parts(
                 network,
                 self._store,
                 shared.validation,
@@ -123,7 +128,7 @@ class Training:
             )
         evaluated = self.config.evaluate
         other = "student" if evaluated == "ema" else "ema"
-        return TrainingReport(
+        yield TrainingReport(
             step=self.step,
             evaluated=evaluations[evaluated],
             other=evaluations[other],

@@ -27,7 +27,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(
-    *arguments: str, cwd: Path, timeout: float = 240, **more: str
+    *arguments: str, cwd: Path, timeout: float = 600, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end; ``more`` are environment variables."""
     return subprocess.run(

@@ -13,7 +13,7 @@ from ssl_core.data.config import DataConfig
 from ssl_core.data.digits import load_training_images
 from ssl_core.data.images import UNKNOWN_LABEL, Indices
 from ssl_core.data.prepare import prepare
-from ssl_core.data.splits import Split, draw_split
+from ssl_core.data.splits import LARGEST_DEFAULT_VALIDATION, Split, draw_split
 from ssl_core.errors import UserError
 
 DIGITS_SEED_0 = "ea27ca27d9bee134a194422087b9568b97c19fbd5175cf7db78315e131526352"
@@ -119,6 +119,12 @@ class TestValidation:
         assert len(split.validation) == 100
         assert len(split.labeled) == 100
         assert sorted([*split.validation, *split.labeled]) == np.flatnonzero(UNEVEN >= 0).tolist()
+
+    def test_but_never_more_than_choosing_needs(self):
+        split = draw(labels_of(8000, 4000), 40)
+        assert len(split.validation) == LARGEST_DEFAULT_VALIDATION == 5000
+        assert len(split.unlabeled) == 7000
+        assert len(draw(labels_of(5000, 4998)).validation) == 4999
 
     def test_all_that_validation_leaves_is_labeled_where_no_number_is_given(self):
         split = draw(EVEN, None, 30)

@@ -72,7 +72,15 @@ class FakeWork:
     """See the module. Faults: ``factory``, ``load``, ``run``, ``measure``, ``weights``, ``verify``,
     ``nan`` (a loss that is not finite), ``nan_measure`` (a value that is not)."""
 
-    def __init__(self, record, clock=None, seconds_per_step=1.0, fault=None, counter=None):
+    def __init__(
+        self,
+        record,
+        clock=None,
+        seconds_per_step=1.0,
+        fault=None,
+        counter=None,
+        seconds_to_measure=0.0,
+    ):
         self.step = 0
         self.finite = True
         self.parameters = dict(record["parameters"])
@@ -81,6 +89,8 @@ class FakeWork:
         self._seconds_per_step = seconds_per_step
         self._fault = fault
         self._counter = counter if counter is not None else []
+        self._seconds_to_measure = seconds_to_measure
+        self._measured_for = 0.0
         self.measured_since_step = 0
 
     def run(self, until_step, seconds=None):
@@ -97,8 +107,15 @@ class FakeWork:
             if deadline is not None and self._clock() >= deadline:
                 return
 
-    def measure(self):
+    def measure(self, seconds=None):
         self._break_in("measure")
+        left = self._seconds_to_measure - self._measured_for
+        if seconds is not None and seconds < left:
+            self._clock.advance(seconds)
+            self._measured_for += seconds
+            return None
+        self._clock.advance(left)
+        self._measured_for = 0.0
         self.measured_since_step += 1
         if self._fault and self._fault.where == "nan_measure" and self.step >= self._fault.step:
             return Measured(float("nan"), False, {})
@@ -143,8 +160,17 @@ class FakeWork:
 class FakeFactory:
     """Makes ``FakeWork``; ``faults`` are given by trial number, ``None`` standing for every trial."""
 
-    def __init__(self, *, clock=None, seconds_per_step=1.0, faults=None, search_seed=0):
+    def __init__(
+        self,
+        *,
+        clock=None,
+        seconds_per_step=1.0,
+        seconds_to_measure=0.0,
+        faults=None,
+        search_seed=0,
+    ):
         self.clock = clock or FakeClock()
+        self._seconds_to_measure = seconds_to_measure
         self.steps: list[int] = []
         self._seconds_per_step = seconds_per_step
         self._faults = {
@@ -156,7 +182,14 @@ class FakeFactory:
         fault = self._faults.get(record["seed"], self._faults.get(None))
         if fault and fault.where == "factory":
             raise fault.error
-        return FakeWork(record, self.clock, self._seconds_per_step, fault, self.steps)
+        return FakeWork(
+            record,
+            self.clock,
+            self._seconds_per_step,
+            fault,
+            self.steps,
+            self._seconds_to_measure,
+        )
 
     def verify(self):
         """Nothing is shared."""

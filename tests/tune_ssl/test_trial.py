@@ -11,6 +11,7 @@ from safetensors.numpy import load
 from ssl_core.data.config import DataConfig
 from ssl_core.data.prepare import SplitImages, prepare
 from ssl_core.errors import UserError
+from ssl_core.training import evaluate
 from ssl_core.training.config import TrainingConfig
 from tune_ssl.storage import RunStorage
 from tune_ssl.trial import TrainingFactory, unpack_correct
@@ -61,6 +62,31 @@ def test_it_is_measured_on_the_validation_images(shared, record):
     assert 0.0 <= measured.details["balanced_accuracy"] <= 1.0
     assert {"total", "labeled", "unlabeled"} <= measured.details["terms"].keys()
     assert work.measure().value == measured.value
+
+
+def test_measured_in_parts_it_gives_what_it_gives_at_once(shared, record, whole, monkeypatch):
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 30)
+    work = TrainingFactory(shared)(record)
+    work.run(6)
+    parts = [work.measure(seconds=0.0)]
+    while parts[-1] is None:
+        parts.append(work.measure(seconds=0.0))
+    assert len(parts) == 2 * 4 + 1  # two networks, four batches each
+    assert parts[-1] == whole.measure()._replace(details=parts[-1].details)
+    assert parts[-1].details["correct"] == whole.measure().details["correct"]
+    assert work.weights() == whole.weights()
+
+
+def test_training_on_begins_the_measuring_anew(shared, record, monkeypatch):
+    monkeypatch.setattr(evaluate, "EVALUATION_BATCH", 30)
+    work, straight = (TrainingFactory(shared)(record) for _ in range(2))
+    work.run(3)
+    for _ in range(6):  # the average is measured, the student half
+        assert work.measure(seconds=0.0) is None
+    work.run(6)
+    straight.run(6)
+    assert work.measure().details["correct"] == straight.measure().details["correct"]
+    assert work.weights() == straight.weights()
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])

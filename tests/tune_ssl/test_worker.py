@@ -44,12 +44,22 @@ def task(number=0, attempt=1, checkpoint=None) -> Task:
 class Bench:
     """A runner on a storage in a folder, with a clock on which a step takes one second."""
 
-    def __init__(self, folder, *, rungs=RUNGS, fault=None, lengths=None, seconds_per_step=1.0):
+    def __init__(
+        self,
+        folder,
+        *,
+        rungs=RUNGS,
+        fault=None,
+        lengths=None,
+        seconds_per_step=1.0,
+        seconds_to_measure=0.0,
+    ):
         self.clock = FakeClock()
         self.storage = RunStorage(str(folder))
         self.factory = FakeFactory(
             clock=self.clock,
             seconds_per_step=seconds_per_step,
+            seconds_to_measure=seconds_to_measure,
             faults={None: fault} if fault else {},
         )
         self.runner = TrialRunner(
@@ -105,6 +115,34 @@ class TestSlices:
             (SLICE, 3),
             (END, 4),
         ]
+
+    def test_measuring_that_takes_longer_than_a_slice_takes_several(self, bench):
+        slow, quick = bench(rungs=(2, 4), seconds_to_measure=12.0), bench(rungs=(2, 4))
+        reports = slow.begin().slices()
+        assert [(report.kind, report.step, report.seconds) for report in reports] == [
+            (SLICE, 2, 7.0),
+            (SLICE, 2, 5.0),
+            (RUNG, 2, 2.0),
+            (SLICE, 4, 7.0),
+            (SLICE, 4, 5.0),
+            (END, 4, 2.0),
+        ]
+        assert [report.step for report in reports if report.checkpoint] == [2, 2, 2]
+        values = [report.value for report in reports if report.value is not None]
+        assert values == [r.value for r in quick.begin().slices() if r.value is not None]
+
+    @pytest.mark.parametrize("taken", [1, 4])
+    def test_one_stored_while_it_is_measured_is_measured_again(self, bench, taken):
+        whole = bench(rungs=(2, 4)).begin().slices()
+        slow = bench(rungs=(2, 4), seconds_to_measure=12.0).begin()
+        slow.slices(taken)
+        stored = slow.runner.store_checkpoint()
+        continued = slow.begin(attempt=2, checkpoint=stored).slices()
+        assert stored.step == continued[0].step
+        ended = [(report.kind, report.step, report.value) for report in continued if report.value]
+        expected = [(report.kind, report.step, report.value) for report in whole]
+        assert ended == expected[-len(ended) :]
+        assert ended[0][1] == stored.step
 
     def test_only_rungs_and_the_end_are_measured(self, bench):
         for report in bench().begin().slices():

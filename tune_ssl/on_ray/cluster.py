@@ -23,7 +23,8 @@ OBJECT_STORE_BASE = 200 * 2**20
 class Cluster:
     """The Ray cluster that is connected.
 
-    ``dashboard`` is its real address, which is not the usual one where that port was taken.
+    ``dashboard`` is its real address, which is not the usual one where that port was taken; None
+    where there is none, be it that it did not start in time.
     """
 
     local: bool
@@ -93,7 +94,7 @@ def _start(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
         num_cpus=usable_cpus(),  # Ray ignores affinity and cgroup limits
         num_gpus=gpus,
         object_store_memory=2 * image_bytes + OBJECT_STORE_BASE,
-        include_dashboard=dashboard,
+        include_dashboard=None if dashboard else False,  # True would end the search without it
         dashboard_host="127.0.0.1",
         dashboard_port=free_port_from(DASHBOARD_PORT) if dashboard else None,
         log_to_driver=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -49,9 +50,7 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tell the driver that a worker is gone: exceptions of a trial arrive as reports."""
         task = task_of(trial)
-        error = trial.get_pickled_error()
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        self._driver.lost(task.number, task.attempt, reason)
+        self._driver.lost(task.number, task.attempt, _reason(trial))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Nothing: the verdict was carried out."""
@@ -103,7 +102,10 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
 
     def _kill_silent(self) -> None:
         for number in self._driver.silent(SILENT_SECONDS):
-            actor = self._trials[number].temporary_state.ray_actor
+            trial = self._trials[number]
+            reason = f"no sign of life for {SILENT_SECONDS:.0f} s or more"
+            self._driver.lost(number, task_of(trial).attempt, reason)
+            actor = trial.temporary_state.ray_actor
             if actor is not None:
                 ray.kill(actor)
 
@@ -139,6 +141,15 @@ class DriverCallback(TrialProgressCallback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Tune has handled one event."""
         self._on_tick()
+
+
+def _reason(trial: Any) -> str:
+    """Return the first line of the error that Tune wrote down for a trial."""
+    try:
+        _, first, *_ = Path(trial.error_file).read_text().splitlines()
+    except (OSError, TypeError, ValueError):  # it was not written
+        return "the worker is gone"
+    return first
 
 
 def task_of(trial: Any) -> Task:

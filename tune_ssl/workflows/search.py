@@ -160,6 +160,8 @@ def _run(
         )
         driver.tidy()
         _announce(directory, cluster, console)
+        if invocation.dashboard and not cluster.dashboard:
+            say(console, "warning: Ray's dashboard did not start; the search goes on without it.")
         try:
             _drive(driver, factory, storage, guard, cluster, directory, console)
         finally:

@@ -97,6 +97,7 @@ def train(
         work = TrainingFactory(shared)(complete)
         _run_with_progress(work, config.max_steps, console)
         measured = work.measure()
+        assert measured is not None  # it was given all the time it takes
         if not (work.finite and measured.finite):
             raise UserError(
                 f"the loss was not finite by step {work.step} of {config.max_steps}, so there is nothing to "
