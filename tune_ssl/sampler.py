@@ -110,11 +110,11 @@ class NumberSeededSampler(BaseSampler):
     """
 
     def __init__(
-        self, make: Callable[[int], BaseSampler], seed: int, foreign: Iterable[FrozenTrial] = ()
+        self, make: Callable[[int], BaseSampler], seed: int, history: History | None = None
     ) -> None:
         self._make = make
         self._seed = seed
-        self._history = History(foreign)
+        self._history = history or History()
         self._current = make(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -172,10 +172,13 @@ def make_sampler(
     """
     if name == "random":
         return NumberSeededSampler(lambda own: RandomSampler(seed=own), seed)
-    return NumberSeededSampler(lambda own: _tpe(own, conditional), seed, foreign)
+    return NumberSeededSampler(
+        lambda own: tpe(own, conditional=conditional), seed, History(foreign)
+    )
 
 
-def _tpe(seed: int, conditional: bool) -> TPESampler:
+def tpe(seed: int, *, conditional: bool) -> TPESampler:
+    """Return Optuna's sampler with our options; ``conditional`` as in ``make_sampler``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is marked experimental
         return TPESampler(seed=seed, multivariate=True, group=conditional)

@@ -1,0 +1,36 @@
+"""How a measurement is kept beside its script: figures, and what they depend on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tune_ssl import machine
+
+
+def keep(path: Path, name: str, figures: dict[str, Any]) -> None:
+    """Write figures under a name into a JSON file that may hold others."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept[name] = figures | circumstances(f"benchmarks.{path.stem}")
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def circumstances(module: str) -> dict[str, Any]:
+    """Return date, command, commit, hardware with its load, and versions."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    described = machine.describe()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": " ".join(["python -m", module, *sys.argv[1:]]),
+        "commit": commit,
+        "hardware": {key: described[key] for key in ("processor", "cores", "gpus")}
+        | {"load": round(os.getloadavg()[1], 1)},
+        "versions": described["versions"],
+    }

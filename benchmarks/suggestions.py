@@ -1,0 +1,231 @@
+"""What a suggestion costs when 10,000 trials are finished, and whether the capped history costs regret.
+
+    python -m benchmarks.suggestions cost --record
+    python -m benchmarks.suggestions regret --trials 2000 --seeds 20 --record
+
+``cost`` interleaves Optuna's own sampler (stock, same options) with ours showing a part of the
+history, on one study; times are CPU of the driver's ``next``. ``regret`` runs whole searches on
+``landscape`` with every sampler, paired by seed, with ASHA; what counts is the true accuracy of the
+complete trial with the best measured value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.samplers import BaseSampler
+from optuna.trial import FixedTrial, TrialState
+from scipy import stats
+
+from benchmarks.landscape import Landscape
+from benchmarks.records import keep
+from search_spaces.joint import StudySpace
+from ssl_core.names import ALGORITHM_NAMES
+from tune_ssl import machine
+from tune_ssl.asha import rung_steps
+from tune_ssl.journal import MemoryJournal
+from tune_ssl.sampler import (
+    BEST_SHOWN,
+    NEWEST_SHOWN,
+    History,
+    NumberSeededSampler,
+    make_sampler,
+    tpe,
+)
+from tune_ssl.simulator import simulate
+from tune_ssl.study import SearchStudy
+
+RECORD = Path(__file__).with_name("suggestions.json")
+MAX_STEPS = 450
+SLOTS = 16
+MARGIN = 0.2
+"""Accuracy points by which a capped history may be worse than stock."""
+
+SPACES = {"ict": ("ict",), "any": ALGORITHM_NAMES}
+SHOWN = {
+    f"{best}/{newest}": (best, newest) for best, newest in ((600, 400), (300, 200), (150, 100))
+}
+STOCK, UNCAPPED = "stock", "uncapped"
+DEFAULT = f"{BEST_SHOWN}/{NEWEST_SHOWN}"
+
+
+class OpenStudy(SearchStudy):
+    """A study whose sampler can be exchanged."""
+
+    def use(self, sampler: BaseSampler) -> None:
+        """Let the next suggestions come from another sampler."""
+        self._study.sampler = sampler
+
+
+def main() -> None:
+    """Measure, print, and with ``--record`` write down."""
+    options = _options()
+    row: dict[str, Any]
+    for name in options.spaces.split(","):
+        if options.figure == "cost":
+            row = cost(name, options.trials, options.repeats)
+            print(cost_text(row))
+        else:
+            row = regret(name, options.trials, options.seeds, options.processes, options.seconds)
+            print(regret_text(row))
+        if options.record:
+            keep(RECORD, f"{options.figure} {name}", row)
+
+
+def make_study(space: StudySpace, trials: int, seed: int) -> OpenStudy:
+    """Return an empty study in memory, with ASHA as a search has it by default."""
+    return OpenStudy(
+        MemoryJournal(),
+        space,
+        name="benchmark",
+        trials=trials,
+        seed=seed,
+        rungs=rung_steps(MAX_STEPS, grace=None, reduction_factor=3),
+        reduction_factor=3,
+        sampler="random",
+    )
+
+
+def make_space(name: str) -> StudySpace:
+    """Return the space of one method, or the joint one of all."""
+    return StudySpace(
+        algorithms=SPACES[name], num_classes=10, max_steps=MAX_STEPS, first_rung=1 / 9
+    )
+
+
+def sampler_of(arm: str, seed: int, *, conditional: bool) -> BaseSampler:
+    """Return Optuna's own sampler, ours with a part of the history, with all of it, or random."""
+    if arm == STOCK:
+        return tpe(seed, conditional=conditional)
+    if arm == "random":
+        return make_sampler("random", seed, conditional=conditional)
+    best, newest = SHOWN.get(arm, (10**9, 10**9))
+    return NumberSeededSampler(
+        lambda own: tpe(own, conditional=conditional), seed, History(best=best, newest=newest)
+    )
+
+
+def cost(name: str, trials: int, repeats: int) -> dict[str, Any]:
+    """Return the CPU milliseconds of a suggestion after so many finished trials, by sampler."""
+    space = make_space(name)
+    study = make_study(space, trials, seed=0)
+    simulate(study, Landscape(space, seed=0).measure, slots=SLOTS)
+    arms = ["random", *SHOWN, STOCK]
+    samplers = {arm: sampler_of(arm, 0, conditional=name == "any") for arm in arms}
+    milliseconds: dict[str, list[float]] = {arm: [] for arm in arms}
+    study.trials += (repeats + 1) * len(arms)
+    for _ in range(repeats + 1):
+        for arm, sampler in samplers.items():
+            study.use(sampler)
+            began = time.process_time()
+            assignment = study.next()
+            milliseconds[arm].append(1000 * (time.process_time() - began))
+            assert assignment is not None
+            study.fail(assignment.number, assignment.attempt, "measured")  # samplers ignore it
+    # The first of each reads the whole study, once.
+    medians = {arm: statistics.median(times[1:]) for arm, times in milliseconds.items()}
+    return {
+        "finished": trials,
+        "repeats": repeats,
+        "milliseconds": {arm: round(median, 2) for arm, median in medians.items()},
+        "stock_over": {arm: round(medians[STOCK] / medians[arm], 2) for arm in SHOWN},
+    }
+
+
+def cost_text(row: dict[str, Any]) -> str:
+    """Return the lines that tell a cost."""
+    lines = [f"{row['finished']} finished, median of {row['repeats']}"]
+    for arm, milliseconds in row["milliseconds"].items():
+        ratio = row["stock_over"].get(arm)
+        told = "" if ratio is None else f"   {ratio:.1f} x cheaper than stock"
+        lines.append(f"  {arm:<10} {milliseconds:8.2f} ms{told}")
+    return "\n".join(lines)
+
+
+def regret(name: str, trials: int, seeds: int, processes: int, seconds: float) -> dict[str, Any]:
+    """Return each sampler's regret in accuracy points and its paired difference from stock.
+
+    After ``seconds`` no further seed is begun; what was not compared on a seed is left out.
+    """
+    arms = [*SHOWN, STOCK, UNCAPPED]
+    deadline = time.monotonic() + seconds
+    found: dict[str, list[float]] = {arm: [] for arm in arms}
+    with ProcessPoolExecutor(processes) as pool:
+        for seed in range(seeds):
+            if time.monotonic() > deadline:
+                break
+            jobs = [(name, arm, trials, seed) for arm in arms]
+            for arm, points in zip(arms, pool.map(regret_of, jobs), strict=True):
+                found[arm].append(points)
+            print({arm: round(points[-1], 2) for arm, points in found.items()}, flush=True)
+    return {
+        "trials": trials,
+        "seeds": len(found[STOCK]),
+        "slots": SLOTS,
+        "margin": MARGIN,
+        "regret": {arm: round(float(np.mean(points)), 3) for arm, points in found.items()},
+        "versus_stock": {arm: difference(found[arm], found[STOCK]) for arm in arms if arm != STOCK},
+        "versus_uncapped": {arm: difference(found[arm], found[UNCAPPED]) for arm in SHOWN},
+        "by_seed": {arm: [round(p, 3) for p in points] for arm, points in found.items()},
+    }
+
+
+def regret_of(job: tuple[str, str, int, int]) -> float:
+    """Return one search's regret: what the chosen trial truly lacks of the best, in points."""
+    name, arm, trials, seed = job
+    space = make_space(name)
+    landscape = Landscape(space, seed)
+    study = make_study(space, trials, seed)
+    study.use(sampler_of(arm, seed, conditional=name == "any"))
+    simulate(study, landscape.measure, slots=SLOTS)
+    complete = [trial for trial in study.get_trials() if trial.state == TrialState.COMPLETE]
+    chosen = max(complete, key=lambda trial: (trial.values[0], -trial.number))
+    return 100 * (landscape.best - landscape.true(space.suggest(FixedTrial(chosen.params))))
+
+
+def difference(points: list[float], reference: list[float]) -> dict[str, float]:
+    """Return the mean paired difference and the upper end of its 95 % interval (t)."""
+    paired = np.subtract(points, reference)
+    error = float(stats.sem(paired))
+    mean = float(paired.mean())
+    return {
+        "mean": round(mean, 3),
+        "upper": round(mean + float(stats.t.ppf(0.975, len(paired) - 1)) * error, 3),
+    }
+
+
+def regret_text(row: dict[str, Any]) -> str:
+    """Return the lines that tell regrets."""
+    lines = [f"{row['trials']} trials, {row['seeds']} paired seeds; regret in accuracy points"]
+    for arm, points in row["regret"].items():
+        told = "".join(
+            f"   against {other} {row[f'versus_{other}'][arm]['mean']:+.2f}"
+            f" (at most {row[f'versus_{other}'][arm]['upper']:+.2f})"
+            for other in (STOCK, UNCAPPED)
+            if arm in row[f"versus_{other}"]
+        )
+        lines.append(f"  {arm:<10} {points:6.2f}{told}")
+    return "\n".join(lines)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("figure", choices=("cost", "regret"))
+    parser.add_argument("--spaces", default=",".join(SPACES))
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=machine.usable_cpus())
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--record", action="store_true", help="keep the result beside the script")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
