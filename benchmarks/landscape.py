@@ -22,7 +22,7 @@ from search_spaces.joint import StudySpace, Suggestion
 CHANCE = 0.1
 IMAGES = 400
 RIDGE = {"unlabeled_weight_u": 0.4, "weight_decay": 0.2}
-CLIFF = 0.25
+CLIFF = 0.4
 """How far above the ridge, as a part of the learning rate's range, trainings diverge."""
 
 
@@ -64,7 +64,7 @@ class Landscape:
             drawn[algorithm] = (
                 float(random.uniform(0.84, 0.94)),
                 {name: float(random.uniform(0.25, 0.7)) for name in names},
-                {name: float(np.exp(random.normal(-1.0, 1.0))) for name in names},
+                {name: float(np.exp(random.normal(-2.2, 0.8))) for name in names},
             )
         return drawn
 
@@ -78,11 +78,11 @@ class Landscape:
         done = step / self._space.max_steps
         if ridge > CLIFF + 0.05 * (1.0 - done):  # just above the cliff it takes a while
             return math.nan
-        shortfall = 6.0 * ridge**2 + sum(
+        shortfall = 1.8 * ridge**2 + sum(
             weight[name] * off[name] ** 2 for name in off if name != "learning_rate"
         )
         final = (top - CHANCE) * math.exp(-shortfall)
-        speed = 1.0 + 5.0 * position["learning_rate"]
+        speed = 7.0 + 12.0 * position["learning_rate"] - 5.0 * position["ema_horizon"]
         return CHANCE + final * math.expm1(-speed * done) / math.expm1(-speed)
 
     def _positions(self, suggestion: Suggestion) -> dict[str, float]:

@@ -72,7 +72,7 @@ def main() -> None:
             row = cost(name, options.trials, options.repeats)
             print(cost_text(row))
         else:
-            row = regret(name, options.trials, options.seeds, options.processes, options.seconds)
+            row = regret(name, options.arms.split(","), options)
             print(regret_text(row))
         if options.record:
             keep(RECORD, f"{options.figure} {name}", row)
@@ -148,30 +148,36 @@ def cost_text(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def regret(name: str, trials: int, seeds: int, processes: int, seconds: float) -> dict[str, Any]:
-    """Return each sampler's regret in accuracy points and its paired difference from stock.
+def regret(name: str, arms: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Return each sampler's regret in accuracy points and its paired differences.
 
-    After ``seconds`` no further seed is begun; what was not compared on a seed is left out.
+    After ``options.seconds`` no further seed is waited for.
     """
-    arms = [*SHOWN, STOCK, UNCAPPED]
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + options.seconds
     found: dict[str, list[float]] = {arm: [] for arm in arms}
-    with ProcessPoolExecutor(processes) as pool:
-        for seed in range(seeds):
+    jobs = [(name, arm, options.trials, seed) for seed in range(options.seeds) for arm in arms]
+    with ProcessPoolExecutor(options.processes) as pool:
+        done = pool.map(regret_of, jobs)
+        for seed in range(options.seeds):
+            for arm in arms:
+                found[arm].append(next(done))
+            print(seed, {arm: round(points[-1], 2) for arm, points in found.items()}, flush=True)
             if time.monotonic() > deadline:
+                pool.shutdown(cancel_futures=True)
                 break
-            jobs = [(name, arm, trials, seed) for arm in arms]
-            for arm, points in zip(arms, pool.map(regret_of, jobs), strict=True):
-                found[arm].append(points)
-            print({arm: round(points[-1], 2) for arm, points in found.items()}, flush=True)
     return {
-        "trials": trials,
-        "seeds": len(found[STOCK]),
+        "trials": options.trials,
+        "seeds": len(found[arms[0]]),
         "slots": SLOTS,
         "margin": MARGIN,
         "regret": {arm: round(float(np.mean(points)), 3) for arm, points in found.items()},
-        "versus_stock": {arm: difference(found[arm], found[STOCK]) for arm in arms if arm != STOCK},
-        "versus_uncapped": {arm: difference(found[arm], found[UNCAPPED]) for arm in SHOWN},
+        "versus": {
+            reference: {
+                arm: difference(found[arm], found[reference]) for arm in arms if arm in SHOWN
+            }
+            for reference in (STOCK, UNCAPPED)
+            if reference in arms
+        },
         "by_seed": {arm: [round(p, 3) for p in points] for arm, points in found.items()},
     }
 
@@ -205,10 +211,9 @@ def regret_text(row: dict[str, Any]) -> str:
     lines = [f"{row['trials']} trials, {row['seeds']} paired seeds; regret in accuracy points"]
     for arm, points in row["regret"].items():
         told = "".join(
-            f"   against {other} {row[f'versus_{other}'][arm]['mean']:+.2f}"
-            f" (at most {row[f'versus_{other}'][arm]['upper']:+.2f})"
-            for other in (STOCK, UNCAPPED)
-            if arm in row[f"versus_{other}"]
+            f"   against {reference} {against[arm]['mean']:+.2f} (at most {against[arm]['upper']:+.2f})"
+            for reference, against in row["versus"].items()
+            if arm in against
         )
         lines.append(f"  {arm:<10} {points:6.2f}{told}")
     return "\n".join(lines)
@@ -220,6 +225,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--spaces", default=",".join(SPACES))
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--arms", default=",".join([*SHOWN, STOCK, UNCAPPED]))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--processes", type=int, default=machine.usable_cpus())
     parser.add_argument("--seconds", type=float, default=float("inf"))
