@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FixedTrial, TrialState
 from scipy import stats
 
@@ -102,7 +102,7 @@ def make_space(name: str) -> StudySpace:
 def sampler_of(arm: str, seed: int, *, conditional: bool) -> BaseSampler:
     """Return Optuna's own sampler, ours with a part of the history, with all of it, or random."""
     if arm == STOCK:
-        return tpe(seed, conditional=conditional)
+        return TPESampler(seed=seed, multivariate=True, group=conditional)
     if arm == "random":
         return make_sampler("random", seed, conditional=conditional)
     best, newest = SHOWN.get(arm, (10**9, 10**9))

@@ -178,10 +178,12 @@ def make_sampler(
 
 
 def tpe(seed: int, *, conditional: bool) -> TPESampler:
-    """Return Optuna's sampler with our options; ``conditional`` as in ``make_sampler``."""
+    """Return one trial's sampler; ``conditional`` as in ``make_sampler``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is marked experimental
-        return TPESampler(seed=seed, multivariate=True, group=conditional)
+        # The constant liar would only look at running trials, which no history shows, and write
+        # each suggestion twice.
+        return TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=False)
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, float]:
