@@ -14,6 +14,7 @@ import copy
 import warnings
 import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -82,11 +83,15 @@ class History:
 
 
 class _Shown:
-    """A study that has the trials of its history only."""
+    """A study that has the trials of its history only, looked up when a sampler asks for them."""
 
     def __init__(self, study: Study, history: History) -> None:
         self._study = study
-        self._trials = history.of(study)
+        self._history = history
+
+    @cached_property
+    def _trials(self) -> list[FrozenTrial]:
+        return self._history.of(self._study)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
