@@ -12,23 +12,29 @@ complete trial with the best measured value.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FixedTrial, TrialState
 from scipy import stats
 
 from benchmarks.landscape import Landscape
+from benchmarks.record_curves import RandomTrial
 from benchmarks.records import keep
 from search_spaces.joint import StudySpace
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
-from tune_ssl.asha import rung_steps
+from tune_ssl.asha import decide, rung_steps
 from tune_ssl.journal import MemoryJournal
 from tune_ssl.sampler import (
     BEST_SHOWN,
@@ -61,6 +67,51 @@ class OpenStudy(SearchStudy):
     def use(self, sampler: BaseSampler) -> None:
         """Let the next suggestions come from another sampler."""
         self._study.sampler = sampler
+
+    def add_finished(self, count: int) -> None:
+        """Add trials of random parameters that ended as ASHA has it."""
+        landscape = Landscape(self.space, seed=0)
+        earlier: dict[int, list[float]] = {step: [] for step in self.rungs}
+        for number in range(count):
+            drawn = DistributedTrial(number)
+            suggestion = self.space.suggest(drawn)
+            values: dict[int, float] = {}
+            kept = True
+            while kept and len(values) < len(self.rungs):
+                step = self.rungs[len(values)]
+                value = landscape.measure(suggestion, step)
+                kept = decide(earlier[step], value, reduction_factor=3).kept
+                if math.isnan(value):
+                    break
+                values[step] = value
+                earlier[step].append(value)
+            self._study.add_trial(
+                optuna.trial.create_trial(
+                    state=TrialState.COMPLETE if self.rungs[-1] in values else TrialState.PRUNED,
+                    value=None if not values or math.isnan(value) else value,
+                    params=drawn.params,
+                    distributions=drawn.distributions,
+                    intermediate_values=values,
+                )
+            )
+
+
+class DistributedTrial(RandomTrial):
+    """A random trial that remembers what it was drawn from, as Optuna writes it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """See ``RandomTrial``."""
+        self.distributions[name] = FloatDistribution(low, high, log=log)
+        return min(high, max(low, super().suggest_float(name, low, high, log=log)))
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """See ``RandomTrial``."""
+        self.distributions[name] = CategoricalDistribution(choices)
+        return super().suggest_categorical(name, choices)
 
 
 def main() -> None:
@@ -102,7 +153,9 @@ def make_space(name: str) -> StudySpace:
 def sampler_of(arm: str, seed: int, *, conditional: bool) -> BaseSampler:
     """Return Optuna's own sampler, ours with a part of the history, with all of it, or random."""
     if arm == STOCK:
-        return TPESampler(seed=seed, multivariate=True, group=conditional)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(seed=seed, multivariate=True, group=conditional)
     if arm == "random":
         return make_sampler("random", seed, conditional=conditional)
     best, newest = SHOWN.get(arm, (10**9, 10**9))
@@ -113,13 +166,12 @@ def sampler_of(arm: str, seed: int, *, conditional: bool) -> BaseSampler:
 
 def cost(name: str, trials: int, repeats: int) -> dict[str, Any]:
     """Return the CPU milliseconds of a suggestion after so many finished trials, by sampler."""
-    space = make_space(name)
-    study = make_study(space, trials, seed=0)
-    simulate(study, Landscape(space, seed=0).measure, slots=SLOTS)
+    study = make_study(make_space(name), 0, seed=0)
+    study.add_finished(trials)
     arms = ["random", *SHOWN, STOCK]
     samplers = {arm: sampler_of(arm, 0, conditional=name == "any") for arm in arms}
     milliseconds: dict[str, list[float]] = {arm: [] for arm in arms}
-    study.trials += (repeats + 1) * len(arms)
+    study.trials = trials + (repeats + 1) * len(arms)
     for _ in range(repeats + 1):
         for arm, sampler in samplers.items():
             study.use(sampler)
