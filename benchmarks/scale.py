@@ -11,6 +11,7 @@ shown by ``tune-ssl status``; a shorter run's journal is lengthened to ``--reope
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import json
 import math
@@ -294,7 +295,7 @@ def reopened(config: RunConfig, directory: RunDirectory, trials: int) -> dict[st
     """Lengthen a run's journal and return what opening it costs, in seconds."""
     lines = lengthened(read_records(directory.journal_path), trials)
     directory.journal_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    config = RunConfig.from_mapping(config.to_mapping() | {"trials": max(trials, config.trials)})
+    config = dataclasses.replace(config, trials=sum(map(_creates_trial, lines)))
     directory.write_config(config)
     began = time.perf_counter()
     study = _open(config, directory)
@@ -306,7 +307,7 @@ def reopened(config: RunConfig, directory: RunDirectory, trials: int) -> dict[st
         check=True,
     )
     return {
-        "trials": len(study.get_trials()),
+        "trials": study.counts().finished,
         "records": len(lines),
         "megabytes": round(directory.journal_path.stat().st_size / 1e6, 1),
         "open_seconds": round(opened, 2),
@@ -324,7 +325,7 @@ def lengthened(records: Sequence[dict[str, Any]], trials: int) -> list[dict[str,
 
     As often as it takes to have so many trials at least.
     """
-    count = sum(_creates_trial(record) for record in records)
+    count = sum(map(_creates_trial, records))
     of_trials = [record for record in records if "trial_id" in record or _creates_trial(record)]
     longer = list(records)
     for copy in range(1, -(-trials // count)):

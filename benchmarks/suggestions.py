@@ -6,16 +6,18 @@
 ``cost`` interleaves Optuna's own sampler (stock, same options) with ours showing a part of the
 history, on one study; times are CPU of the driver's ``next``. ``regret`` runs whole searches on
 ``landscape`` with every sampler, paired by seed, with ASHA; what counts is the true accuracy of the
-complete trial with the best measured value.
+complete trial with the best measured value. What is recorded is not searched again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -117,16 +119,19 @@ class DistributedTrial(RandomTrial):
 def main() -> None:
     """Measure, print, and with ``--record`` write down."""
     options = _options()
-    row: dict[str, Any]
     for name in options.spaces.split(","):
         if options.figure == "cost":
             row = cost(name, options.trials, options.repeats)
             print(cost_text(row))
-        else:
-            row = regret(name, options.arms.split(","), options)
-            print(regret_text(row))
-        if options.record:
-            keep(RECORD, f"{options.figure} {name}", row)
+            if options.record:
+                keep(RECORD, f"cost {name}", row)
+            continue
+        known = recorded_regret(name, options.trials) if options.record else {}
+        for found in regret(name, options.arms.split(","), options, known):
+            row = regret_row(found, options.trials)
+            if options.record:
+                keep(RECORD, f"regret {name}", row)
+        print(regret_text(row))
 
 
 def make_study(space: StudySpace, trials: int, seed: int) -> OpenStudy:
@@ -200,37 +205,54 @@ def cost_text(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def regret(name: str, arms: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Return each sampler's regret in accuracy points and its paired differences.
+BySeed = dict[str, dict[int, float]]
+"""Regret in accuracy points by sampler and seed."""
 
-    After ``options.seconds`` no further seed is waited for.
+
+def regret(
+    name: str, arms: list[str], options: argparse.Namespace, known: BySeed
+) -> Iterator[BySeed]:
+    """Yield what is known, with one search more each time, until every seed has every sampler.
+
+    After ``options.seconds`` no further search is waited for.
     """
     deadline = time.monotonic() + options.seconds
-    found: dict[str, list[float]] = {arm: [] for arm in arms}
-    jobs = [(name, arm, options.trials, seed) for seed in range(options.seeds) for arm in arms]
+    jobs = [
+        (name, arm, options.trials, seed)
+        for seed in range(options.seeds)
+        for arm in arms
+        if seed not in known.get(arm, {})
+    ]
+    yield known
     with ProcessPoolExecutor(options.processes) as pool:
-        done = pool.map(regret_of, jobs)
-        for seed in range(options.seeds):
-            for arm in arms:
-                found[arm].append(next(done))
-            print(seed, {arm: round(points[-1], 2) for arm, points in found.items()}, flush=True)
+        for job, points in zip(jobs, pool.map(regret_of, jobs), strict=True):
+            _, arm, _, seed = job
+            known = known | {arm: known.get(arm, {}) | {seed: round(points, 2)}}
+            yield known
             if time.monotonic() > deadline:
                 pool.shutdown(cancel_futures=True)
-                break
+                return
+
+
+def regret_row(found: BySeed, trials: int) -> dict[str, Any]:
+    """Return mean regrets, and what each cap loses against samplers without one, paired by seed."""
     return {
-        "trials": options.trials,
-        "seeds": len(found[arms[0]]),
+        "trials": trials,
         "slots": SLOTS,
         "margin": MARGIN,
-        "regret": {arm: round(float(np.mean(points)), 3) for arm, points in found.items()},
+        "regret": {
+            arm: round(statistics.mean(points.values()), 2) for arm, points in found.items()
+        },
         "versus": {
             reference: {
-                arm: difference(found[arm], found[reference]) for arm in arms if arm in SHOWN
+                arm: difference(found[arm], found[reference])
+                for arm in SHOWN
+                if len(found.get(arm, {}).keys() & found[reference].keys()) > 1
             }
             for reference in (STOCK, UNCAPPED)
-            if reference in arms
+            if reference in found
         },
-        "by_seed": {arm: [round(p, 3) for p in points] for arm, points in found.items()},
+        "by_seed": found,
     }
 
 
@@ -247,28 +269,39 @@ def regret_of(job: tuple[str, str, int, int]) -> float:
     return 100 * (landscape.best - landscape.true(space.suggest(FixedTrial(chosen.params))))
 
 
-def difference(points: list[float], reference: list[float]) -> dict[str, float]:
-    """Return the mean paired difference and the upper end of its 95 % interval (t)."""
-    paired = np.subtract(points, reference)
-    error = float(stats.sem(paired))
-    mean = float(paired.mean())
-    return {
-        "mean": round(mean, 3),
-        "upper": round(mean + float(stats.t.ppf(0.975, len(paired) - 1)) * error, 3),
-    }
+def difference(points: dict[int, float], reference: dict[int, float]) -> dict[str, float]:
+    """Return the mean difference over the seeds both have, and the upper end of its 95 % interval (t)."""
+    seeds = sorted(points.keys() & reference.keys())
+    paired = np.array([points[seed] - reference[seed] for seed in seeds])
+    mean, error = float(paired.mean()), float(stats.sem(paired))
+    upper = mean + float(stats.t.ppf(0.975, len(seeds) - 1)) * error
+    return {"seeds": len(seeds), "mean": round(mean, 3), "upper": round(upper, 3)}
 
 
 def regret_text(row: dict[str, Any]) -> str:
     """Return the lines that tell regrets."""
-    lines = [f"{row['trials']} trials, {row['seeds']} paired seeds; regret in accuracy points"]
+    lines = [f"{row['trials']} trials; regret in accuracy points"]
     for arm, points in row["regret"].items():
         told = "".join(
-            f"   against {reference} {against[arm]['mean']:+.2f} (at most {against[arm]['upper']:+.2f})"
+            f"   against {reference} {against[arm]['mean']:+.2f} (at most {against[arm]['upper']:+.2f},"
+            f" {against[arm]['seeds']} seeds)"
             for reference, against in row["versus"].items()
             if arm in against
         )
         lines.append(f"  {arm:<10} {points:6.2f}{told}")
     return "\n".join(lines)
+
+
+def recorded_regret(name: str, trials: int) -> BySeed:
+    """Return what is recorded of searches of that length."""
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    row = record.get(f"regret {name}", {"trials": trials, "by_seed": {}})
+    if row["trials"] != trials:
+        return {}
+    return {
+        arm: {int(seed): points for seed, points in by_seed.items()}
+        for arm, by_seed in row["by_seed"].items()
+    }
 
 
 def _options() -> argparse.Namespace:
