@@ -24,8 +24,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-BEST_SHOWN = 600
-NEWEST_SHOWN = 400
+BEST_SHOWN = 300
+NEWEST_SHOWN = 200
 
 
 class History:
