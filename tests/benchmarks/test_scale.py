@@ -89,11 +89,11 @@ def test_a_lengthened_journal_holds_the_same_trials_again():
     assert RUNGS[-1] in trials[20].intermediate_values
 
 
-def test_every_recorded_search_ended_kept_its_slots_busy_and_was_replayed_as_it_was():
+def test_recorded_searches_ended_were_replayed_and_with_ten_trials_a_slot_kept_the_slots_busy():
     records = json.loads(scale.RECORD.read_text())
     assert records
     for name, record in records.items():
         trials = int(name.split()[0])
         assert sum(record["trials"].values()) == trials
-        assert record["utilisation"] >= 0.95
+        assert trials < 10 * record["slots"] or record["utilisation"] >= 0.95
         assert record.get("replay", {"suggestions": trials})["suggestions"] == trials
