@@ -1,8 +1,9 @@
-"""What a measurement's record says of how it was made."""
+"""How a measurement is kept beside its script: figures, and what they depend on."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,25 +13,32 @@ from typing import Any
 from tune_ssl import machine
 
 
-def write_record(path: Path, measured: dict[str, Any]) -> None:
-    """Write a measurement and its circumstances: date, command, commit, hardware, versions."""
-    path.write_text(json.dumps({**_circumstances(), **measured}, indent=2) + "\n")
+def write_record(path: Path, figures: dict[str, Any]) -> None:
+    """Write the figures of the module whose name the JSON file has."""
+    _write(path, _circumstances(path) | figures)
 
 
-def _circumstances() -> dict[str, Any]:
+def keep(path: Path, name: str, figures: dict[str, Any]) -> None:
+    """Write figures under a name into a JSON file that may hold others."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    _write(path, kept | {name: figures | _circumstances(path)})
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _circumstances(path: Path) -> dict[str, Any]:
+    """Return date, command, commit, hardware with its load, and versions."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     described = machine.describe()
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
+        "command": " ".join([f"python -m benchmarks.{path.stem}", *sys.argv[1:]]),
         "commit": commit,
-        "hardware": {key: described[key] for key in ("processor", "cores", "gpus")},
+        "hardware": {key: described[key] for key in ("processor", "cores", "gpus")}
+        | {"load": round(os.getloadavg()[1], 1)},
         "versions": described["versions"],
     }
-
-
-def _module() -> str:
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec is not None else Path(sys.argv[0]).stem

@@ -73,6 +73,7 @@ TESTS = {
     "tune_ssl/best.py": ("tests/tune_ssl/test_best.py",),
     "tune_ssl/journal.py": ("tests/tune_ssl/test_journal.py",),
     "tune_ssl/sampler.py": ("tests/tune_ssl/test_sampler.py",),
+    "tune_ssl/simulator.py": ("tests/tune_ssl/test_simulator.py",),
     "tune_ssl/study.py": ("tests/tune_ssl/test_study.py", "tests/tune_ssl/test_workflows.py"),
     "tune_ssl/warm_start.py": ("tests/tune_ssl/test_warm_start.py",),
     "ssl_core/data/folder.py": ("tests/ssl_core/test_data_folder.py",),
@@ -901,6 +902,30 @@ MUTANTS = (
         "tune_ssl/study.py",
         "for number, other in recorded.items() if number != trial.number]",
         "for number, other in recorded.items()] + [value]",
+    ),
+    Mutant(
+        "simulator: the driver hears several trials at once",
+        "tune_ssl/simulator.py",
+        "self._now = max(self._now, trial.at) + self._driver.result",
+        "self._now = trial.at + self._driver.result",
+    ),
+    Mutant(
+        "simulator: the time of a verdict is forgotten",
+        "tune_ssl/simulator.py",
+        "        self._now += self._driver.stopwatch() - began\n",
+        "        self._driver.stopwatch()\n",
+    ),
+    Mutant(
+        "simulator: all free slots are filled before anybody is heard",
+        "tune_ssl/simulator.py",
+        "and (heard or quiet):",
+        "and True:",
+    ),
+    Mutant(
+        "simulator: a replay takes what it should compare",
+        "tune_ssl/simulator.py",
+        "if _without_stamps(log) != _without_stamps(recorded):",
+        "if not recorded:",
     ),
     Mutant(
         "study: published defaults are cut like others",

@@ -14,6 +14,7 @@ import copy
 import warnings
 import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -23,8 +24,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-BEST_SHOWN = 600
-NEWEST_SHOWN = 400
+BEST_SHOWN = 300
+NEWEST_SHOWN = 200
 
 
 class History:
@@ -82,11 +83,15 @@ class History:
 
 
 class _Shown:
-    """A study that has the trials of its history only."""
+    """A study that has the trials of its history only, looked up when a sampler asks for them."""
 
     def __init__(self, study: Study, history: History) -> None:
         self._study = study
-        self._trials = history.of(study)
+        self._history = history
+
+    @cached_property
+    def _trials(self) -> list[FrozenTrial]:
+        return self._history.of(self._study)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -110,11 +115,11 @@ class NumberSeededSampler(BaseSampler):
     """
 
     def __init__(
-        self, make: Callable[[int], BaseSampler], seed: int, foreign: Iterable[FrozenTrial] = ()
+        self, make: Callable[[int], BaseSampler], seed: int, history: History | None = None
     ) -> None:
         self._make = make
         self._seed = seed
-        self._history = History(foreign)
+        self._history = history or History()
         self._current = make(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -172,13 +177,18 @@ def make_sampler(
     """
     if name == "random":
         return NumberSeededSampler(lambda own: RandomSampler(seed=own), seed)
-    return NumberSeededSampler(lambda own: _tpe(own, conditional), seed, foreign)
+    return NumberSeededSampler(
+        lambda own: tpe(own, conditional=conditional), seed, History(foreign)
+    )
 
 
-def _tpe(seed: int, conditional: bool) -> TPESampler:
+def tpe(seed: int, *, conditional: bool) -> TPESampler:
+    """Return one trial's sampler; ``conditional`` as in ``make_sampler``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is marked experimental
-        return TPESampler(seed=seed, multivariate=True, group=conditional)
+        # The constant liar would only look at running trials, which no history shows, and write
+        # each suggestion twice.
+        return TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=False)
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, float]:

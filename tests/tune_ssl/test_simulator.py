@@ -17,8 +17,8 @@ from tests.tune_ssl.fakes import (
     study_on,
 )
 from tune_ssl.asha import decide
-from tune_ssl.simulator import simulate
-from tune_ssl.study import Verdict
+from tune_ssl.simulator import DriverTime, Replayed, ReplayError, replay, simulate
+from tune_ssl.study import Checkpoint, Verdict
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -173,6 +173,120 @@ def test_a_replay_in_recorded_order_reproduces_every_suggestion(tmp_path):
     assert [trial.params for trial in replayed.get_trials()] == [
         trial.params for trial in study.get_trials()
     ]
+
+
+def replay_of(records, **changes) -> Replayed:
+    return replay(records, lambda journal: make_study(journal, **{"trials": 25} | changes))
+
+
+@pytest.fixture
+def eventful(tmp_path):
+    """Return the records of a search with queued trials, an interrupted one and every other end."""
+    path = tmp_path / "journal"
+    study = study_on(path, trials=25)
+    queue_defaults(study, study.space.defaults())
+    for _ in range(3):
+        begin(study)
+    study.report(0, 1, 3, 0.5)
+    study.name_checkpoint(1, 1, Checkpoint(path="1.pt", step=2, sha256="0", attempt=1))
+    study.prune_without_value(2, 1, "the loss was not finite")
+    study = study_on(path, trials=25)
+    study.recover("the driver was lost")
+    study.fail(begin(study).number, 2, "broken")
+    simulate(study, curve, slots=5)
+    return records_of(path)
+
+
+def test_replay_goes_through_a_whole_journal(eventful):
+    decided = sum(key.startswith("rung ") for r in eventful for key in r.get("user_attr", {}))
+    assert replay_of(eventful) == Replayed(suggestions=25 + 2, decisions=decided)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("param_value_internal", lambda value: value * (1 + 1e-12)),
+        ("intermediate_value", lambda value: value + 1e-9),
+        ("user_attr", lambda value: {k: {**v, "kept": not v["kept"]} for k, v in value.items()}),
+    ],
+    ids=["suggestion", "value", "decision"],
+)
+@pytest.mark.parametrize("which", [0, -1])
+def test_replay_tells_one_changed_record(eventful, key, change, which):
+    places = [
+        place
+        for place, record in enumerate(eventful)
+        if key in record and (key != "user_attr" or "rung" in next(iter(record[key])))
+    ]
+    place = places[which]
+    eventful[place] = eventful[place] | {key: change(eventful[place][key])}
+    with pytest.raises(ReplayError, match="record"):
+        replay_of(eventful)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"reduction_factor": 2}, {"sampler": "random"}])
+def test_replay_tells_other_settings(eventful, changes):
+    with pytest.raises(ReplayError, match="record"):
+        replay_of(eventful, **changes)
+
+
+# The driver's time.
+
+
+class Ticking:
+    """A stopwatch that shows the same time more whenever it is read."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._read = 0
+
+    def __call__(self) -> float:
+        self._read += 1
+        return self._read * self._seconds
+
+
+def busy(slots, trials=30, **driver):
+    study = make_study(trials=trials, sampler="random")
+    events = simulate(study, curve, slots=slots, driver=DriverTime(**driver))
+    assert study.counts().finished == trials
+    return events
+
+
+def test_with_one_slot_the_drivers_time_is_added_to_the_steps():
+    events = busy(1, stopwatch=Ticking(0.25), start=2.0, result=0.5)
+    reports = len(events) - 30
+    assert events[-1].seconds == pytest.approx(
+        steps_of(events) + 30 * (2.0 + 0.25) + reports * (0.5 + 0.25)
+    )
+
+
+def test_a_driver_does_one_thing_at_a_time():
+    """A hundred slots, and a driver that takes a second for each start."""
+    events = busy(100, start=1.0)
+    assert [e.seconds for e in events if e.verdict is None] == pytest.approx(range(1, 31))
+    events = busy(100, result=1.0)
+    times = [event.seconds for event in events if event.verdict is not None]
+    assert min(np.diff(times)) >= 1.0
+    assert times == sorted(times)
+
+
+def test_what_runs_is_heard_while_free_slots_are_filled():
+    events = busy(100, start=2.0)
+    heard = next(event.seconds for event in events if event.verdict is not None)
+    assert heard == pytest.approx(2.0 + RUNGS[0] + 1.0)  # it returned in the middle of a start
+    assert heard < max(event.seconds for event in events if event.verdict is None)
+
+
+def test_each_slice_costs_the_driver_a_result():
+    events = busy(1, result=0.5, slice_length=2.0)
+    slices = {RUNGS[0]: 2, RUNGS[1]: 3, RUNGS[2]: 9}
+    heard = sum(slices[event.step] for event in events if event.verdict is not None)
+    assert events[-1].seconds == pytest.approx(steps_of(events) + 0.5 * heard)
+
+
+def test_slices_alone_change_nothing():
+    events = busy(1, slice_length=2.0)
+    assert events == search(slots=1, sampler="random")[1]
 
 
 def test_a_search_interrupted_and_extended_is_simulated_to_its_end(tmp_path):
