@@ -106,7 +106,12 @@ def main() -> None:
     if options.record:
         sizes = ",".join(str(trials) for trials in options.trials)
         command = f"python -m benchmarks.driver_cost --trials {sizes} --repeats {options.repeats}"
-        kept = {**provenance(f"{command} --record"), "slots": SLOTS, "max_steps": MAX_STEPS, **found}
+        kept = {
+            **provenance(f"{command} --record"),
+            "slots": SLOTS,
+            "max_steps": MAX_STEPS,
+            **found,
+        }
         RECORD.write_text(json.dumps(kept, indent=2) + "\n")
 
 

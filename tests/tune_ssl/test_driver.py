@@ -814,6 +814,16 @@ class TestKilledAnywhere:
             killed = small_search.killed(RunStorage, method, count, when)
             assert killed.found == small_search.expected, count
 
+    @pytest.mark.parametrize("when", WHENS)
+    def test_at_every_write_of_the_journal(self, small_search, when):
+        """Records of one event are written together: a kill loses all of them or none."""
+        writes = small_search.calls(RunJournal, "_append")
+        assert writes >= 20
+        for count in range(writes - (when == "after")):
+            killed = small_search.killed(RunJournal, "_append", count, when)
+            assert killed.found == small_search.expected, count
+            assert killed.left == [], count
+
     def test_nothing_is_read_back_unless_a_trial_is_continued(self, small_search):
         assert small_search.calls(RunStorage, "read") == 0
 
