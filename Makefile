@@ -45,6 +45,8 @@ upstream: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.driver_cost
+	$(BIN)/python -m benchmarks.throughput
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -123,7 +123,11 @@ class SearchDriver:
 
     def finished(self) -> bool:
         """Return whether nothing more will be handed out."""
-        return self.draining is not None or self.counts().finished >= self.study.trials
+        if self.draining is not None:
+            return True
+        if self.running:  # then one is not finished: no need to count thousands that are
+            return False
+        return self.counts().finished >= self.study.trials
 
     def started(self, number: int, attempt: int) -> None:
         """Note that a worker has taken a trial up."""

@@ -92,6 +92,15 @@ class TestFullSearch:
         assert run.driver.next() is None
         assert run.driver.counts().finished == 3
 
+    def test_finished_trials_are_not_counted_while_one_runs(self, tmp_path, monkeypatch):
+        run = Run(tmp_path / "run", small_config(trials=1))
+        run.driver.next()
+        with monkeypatch.context() as patched:
+            patched.setattr(run.study, "counts", None)
+            assert not run.driver.finished()
+        run.driver.close("the driver ended")
+        assert not run.driver.finished()
+
     def test_a_finished_search_is_extended(self, new_run):
         new_run(config=small_config(trials=3)).finish()
         run = new_run(config=small_config(trials=5)).finish()
