@@ -26,6 +26,7 @@ import numpy.typing as npt
 import yaml
 
 from benchmarks.intervals import Interval, crossed_interval
+from benchmarks.records import provenance
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
 from tune_ssl.run import RunDirectory
@@ -208,16 +209,8 @@ def record(
 ) -> dict[str, Any]:
     """Return what is kept of a measurement: rows, configurations, command, hardware, versions."""
     options_given = f"--trials {options.trials} --draws {options.draws} --labels {options.labels}"
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    described = machine.describe()
     return {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": f"python -m benchmarks.digits_table {options_given} --record",
-        "commit": commit,
-        "hardware": {key: described[key] for key in ("processor", "cores", "gpus")},
-        "versions": described["versions"],
+        **provenance(f"python -m benchmarks.digits_table {options_given} --record"),
         "trials": options.trials,
         "draws": options.draws,
         "labels": options.labels,
