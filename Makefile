@@ -45,6 +45,8 @@ upstream: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.driver_cost
+	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.suggestions cost --trials 1000 --repeats 5
 	$(BIN)/python -m benchmarks.suggestions regret --spaces ict --trials 200 --seeds 2
 	$(BIN)/python -m benchmarks.scale --trials 200 --slots 40 --reopen 1000

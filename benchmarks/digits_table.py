@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ import numpy.typing as npt
 import yaml
 
 from benchmarks.intervals import Interval, crossed_interval
+from benchmarks.records import write_record
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
 from tune_ssl.run import RunDirectory
@@ -52,7 +52,7 @@ def main() -> None:
     rows = table(correct)
     print(as_markdown(rows))
     if options.record:
-        RECORD.write_text(json.dumps(record(options, rows, searches), indent=2) + "\n")
+        write_record(RECORD, record(options, rows, searches))
 
 
 def search(method: str, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
@@ -206,18 +206,8 @@ def record(
     rows: list[dict[str, Any]],
     searches: dict[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """Return what is kept of a measurement: rows, configurations, command, hardware, versions."""
-    options_given = f"--trials {options.trials} --draws {options.draws} --labels {options.labels}"
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    described = machine.describe()
+    """Return what is kept of a measurement: rows and configurations."""
     return {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": f"python -m benchmarks.digits_table {options_given} --record",
-        "commit": commit,
-        "hardware": {key: described[key] for key in ("processor", "cores", "gpus")},
-        "versions": described["versions"],
         "trials": options.trials,
         "draws": options.draws,
         "labels": options.labels,

@@ -123,7 +123,11 @@ class SearchDriver:
 
     def finished(self) -> bool:
         """Return whether nothing more will be handed out."""
-        return self.draining is not None or self.counts().finished >= self.study.trials
+        if self.draining is not None:
+            return True
+        if self.running:  # then one is not finished: no need to count thousands that are
+            return False
+        return self.counts().finished >= self.study.trials
 
     def started(self, number: int, attempt: int) -> None:
         """Note that a worker has taken a trial up."""
@@ -139,12 +143,13 @@ class SearchDriver:
         trial = self.running.get(report.number)
         if trial is None or trial.attempt != report.attempt:
             return Verdict.STALE
-        self._hear(trial, report)
-        if report.checkpoint is not None:
-            self.study.name_checkpoint(report.number, report.attempt, report.checkpoint)
+        with self.study.together():
+            self._hear(trial, report)
+            if report.checkpoint is not None:
+                self.study.name_checkpoint(report.number, report.attempt, report.checkpoint)
+            verdict = self._verdict(report)
         if report.value is not None:
             self._write_metrics(report)
-        verdict = self._verdict(report)
         if verdict is Verdict.STOP:
             self._retire(report.number)
         return verdict
@@ -156,6 +161,7 @@ class SearchDriver:
             return
         self.study.start(number, attempt)  # an attempt that could not start counts, too
         self._interrupt(number, attempt, reason)
+        self._retire(number)
 
     def silent(self, seconds_allowed: float) -> list[int]:
         """Return trials not heard of for longer than allowed, and than ten of their slices."""
@@ -195,11 +201,13 @@ class SearchDriver:
         if checkpoint is not None:
             self.study.name_checkpoint(number, attempt, checkpoint)
         self._interrupt(number, attempt, self.draining or "drained")
+        self._retire(number)
 
     def close(self, reason: str) -> None:
         """Leave nothing running: every trial still out goes back to waiting."""
         for number, trial in list(self.running.items()):
             self._interrupt(number, trial.attempt, reason)
+            self._retire(number)
         self.study.recover(reason)
 
     # What the live view shows
@@ -307,17 +315,15 @@ class SearchDriver:
         waits = self.study.interrupt(number, attempt, reason)
         self.running.pop(number, None)
         self._log("waiting" if waits else "ended", number, attempt, reason=reason)
-        trial = self.study.get_trial(number)
-        if trial.state.is_finished():
-            self._remove_leftovers(trial)
 
     def _retire(self, number: int) -> None:
         """Tidy up after a trial that has ended: its checkpoints, and weights nobody will want."""
         trial = self.running.pop(number, None)
-        if trial is None:  # interrupted, to be continued
-            return
         finished = self.study.get_trial(number)
-        self._log("ended", number, trial.attempt, state=finished.state.name, value=trial.value)
+        if not finished.state.is_finished():  # interrupted, to be continued
+            return
+        if trial is not None:
+            self._log("ended", number, trial.attempt, state=finished.state.name, value=trial.value)
         self._remove_leftovers(finished)
         if finished.state == TrialState.COMPLETE:
             self._keep_best_weights()

@@ -12,6 +12,8 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,33 @@ class JournalWriteError(RuntimeError):
 
 
 class RunJournal(JournalFileBackend):
-    """A journal file whose failed writes leave no trace. Open it with ``open_journal``."""
+    """A journal file whose failed writes leave no trace. Open it with ``open_journal``.
+
+    Optuna reads back what it writes, after every record. Here it gets its own records from memory,
+    and reads the file only where its size says that somebody else (a dashboard) wrote, too.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()  # a relative path would make Optuna's lock a dangling link
         self._write_lock = JournalFileSymlinkLock(str(self._path))
         super().__init__(str(self._path), lock_obj=self._write_lock)
+        self._records_read = 0
+        self._unread: list[dict[str, Any]] = []
+        self._bytes_known = 0
+        self._held: list[bytes] | None = None
+        self._lost: JournalWriteError | None = None
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yield the records from that number on."""
+        size = os.stat(self._path).st_size
+        if log_number_from != self._records_read or size != self._bytes_known:
+            in_file = list(super().read_logs(log_number_from))
+            self._bytes_known = self._log_number_offset[log_number_from + len(in_file)]
+            self._unread = in_file + [json.loads(line) for line in self._held or ()]
+            self._records_read = log_number_from
+        records, self._unread = self._unread, []
+        self._records_read += len(records)
+        yield from records
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append records, all of them or none.
@@ -38,13 +61,49 @@ class RunJournal(JournalFileBackend):
         Raises:
             JournalWriteError: the disk is full or the file cannot be written.
         """
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        if self._lost is not None:
+            raise self._lost
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        if self._held is None:
+            with self._locked():
+                self._append(b"".join(lines))
+        else:
+            self._held += lines
+        self._unread += [json.loads(line) for line in lines]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what the body appends in one piece when it ends: one flush instead of many.
+
+        Nothing of it may be acted on before. Where it cannot be written, nothing is written any
+        more, because the reader knows what the file does not.
+
+        Raises:
+            JournalWriteError: as ``append_logs``.
+        """
+        if self._held is not None:
+            yield
+            return
+        with self._locked():
+            self._held = []
+            try:
+                yield
+            finally:
+                held, self._held = b"".join(self._held), None
+                try:
+                    self._append(held)
+                except JournalWriteError as error:
+                    self._lost = error
+                    raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         try:
             self._write_lock.acquire()
         except OSError as error:
             raise JournalWriteError(f"{self._path}: {error}") from error
         try:
-            self._append(lines.encode())
+            yield
         finally:
             self._write_lock.release()
 
@@ -58,6 +117,8 @@ class RunJournal(JournalFileBackend):
         except OSError as error:
             os.truncate(self._path, size)
             raise JournalWriteError(f"{self._path}: {error}") from error
+        if size == self._bytes_known:
+            self._bytes_known += len(data)
 
 
 class MemoryJournal(BaseJournalBackend):
@@ -73,6 +134,11 @@ class MemoryJournal(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append records."""
         self._logs.extend(logs)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """See ``RunJournal``; there is nothing to flush."""
+        yield
 
 
 def open_journal(path: Path) -> tuple[RunJournal, str | None]:

@@ -52,6 +52,9 @@ from ssl_core.names import (
 )
 from tune_ssl.asha import rung_steps
 
+# libyaml's is 10 x cheaper, and a config.yaml is written for every trial.
+SAFE_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 SAMPLERS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -506,7 +509,7 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
 
 def write_yaml(path: Path, value: Any) -> None:
     """Write plain values as YAML, atomically."""
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(value, Dumper=SAFE_DUMPER, sort_keys=False, allow_unicode=True, width=100)
     write_atomically(path, text.encode())
 
 

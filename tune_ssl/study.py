@@ -14,19 +14,21 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.joint import DefaultTrial, StudySpace, Suggestion
 from ssl_core.errors import UserError
 from tune_ssl.asha import RungDecision, decide
+from tune_ssl.journal import MemoryJournal, RunJournal
 from tune_ssl.sampler import make_sampler
 from tune_ssl.warm_start import WarmStart
 
@@ -113,7 +115,7 @@ class SearchStudy:
     """One search's study.
 
     Args:
-        backend: the journal; an in-memory storage of Optuna's would lose waiting trials.
+        journal: where it is written; an in-memory storage of Optuna's would lose waiting trials.
         space: what is searched.
         name: of a new study, as a dashboard shows it.
         trials: how many shall finish.
@@ -127,7 +129,7 @@ class SearchStudy:
 
     def __init__(
         self,
-        backend: BaseJournalBackend,
+        journal: RunJournal | MemoryJournal,
         space: StudySpace,
         *,
         name: str,
@@ -142,7 +144,8 @@ class SearchStudy:
         self.trials = trials
         self.rungs = rungs
         self._reduction_factor = reduction_factor
-        self._storage = JournalStorage(backend)
+        self._journal = journal
+        self._storage = JournalStorage(journal)
         conditional = len(list(space.cells())) > 1
         found = self._storage.get_all_studies()
         if found:
@@ -213,20 +216,28 @@ class SearchStudy:
 
     # The life of a trial
 
+    def together(self) -> AbstractContextManager[None]:
+        """Write what happens in the body to the journal in one piece, when the body ends.
+
+        Nothing of it may be acted on before.
+        """
+        return self._journal.together()
+
     def next(self) -> Assignment | None:
         """Return the next trial to run: a waiting one first, else a new one, None if none is left."""
         trials = self.get_trials()
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         if len(trials) - waiting >= self.trials:
             return None
-        trial = self._study.ask()
-        suggestion = self.space.suggest(trial)
-        frozen = self.get_trial(trial.number)
-        attempt = self._attempt(frozen) + 1
-        self._set_system_attribute(trial.number, ATTEMPT, attempt)
-        stored = frozen.system_attrs.get(CHECKPOINT)
-        if stored is not None:
-            self._set_system_attribute(trial.number, BEGAN_AT, stored["step"])
+        with self.together():
+            trial = self._study.ask()
+            suggestion = self.space.suggest(trial)
+            frozen = self.get_trial(trial.number)
+            attempt = self._attempt(frozen) + 1
+            self._set_system_attribute(trial.number, ATTEMPT, attempt)
+            stored = frozen.system_attrs.get(CHECKPOINT)
+            if stored is not None:
+                self._set_system_attribute(trial.number, BEGAN_AT, stored["step"])
         return Assignment(
             number=trial.number,
             attempt=attempt,

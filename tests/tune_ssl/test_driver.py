@@ -92,6 +92,15 @@ class TestFullSearch:
         assert run.driver.next() is None
         assert run.driver.counts().finished == 3
 
+    def test_finished_trials_are_not_counted_while_one_runs(self, tmp_path, monkeypatch):
+        run = Run(tmp_path / "run", small_config(trials=1))
+        run.driver.next()
+        with monkeypatch.context() as patched:
+            patched.setattr(run.study, "counts", None)
+            assert not run.driver.finished()
+        run.driver.close("the driver ended")
+        assert not run.driver.finished()
+
     def test_a_finished_search_is_extended(self, new_run):
         new_run(config=small_config(trials=3)).finish()
         run = new_run(config=small_config(trials=5)).finish()
@@ -813,6 +822,16 @@ class TestKilledAnywhere:
         for count in range(calls):
             killed = small_search.killed(RunStorage, method, count, when)
             assert killed.found == small_search.expected, count
+
+    @pytest.mark.parametrize("when", WHENS)
+    def test_at_every_write_of_the_journal(self, small_search, when):
+        """Records of one event are written together: a kill loses all of them or none."""
+        writes = small_search.calls(RunJournal, "_append")
+        assert writes >= 20
+        for count in range(writes - (when == "after")):
+            killed = small_search.killed(RunJournal, "_append", count, when)
+            assert killed.found == small_search.expected, count
+            assert killed.left == [], count
 
     def test_nothing_is_read_back_unless_a_trial_is_continued(self, small_search):
         assert small_search.calls(RunStorage, "read") == 0

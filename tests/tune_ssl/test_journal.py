@@ -314,7 +314,74 @@ class TestFailingWrites:
         assert list(journal.read_logs(0)) == records
         assert list(journal.read_logs(3)) == records[3:]
 
-    def test_the_memory_journal_gives_back_what_was_appended(self):
+    def test_a_note_that_somebody_else_wrote_is_read_between_our_own(self, tmp_path):
+        path = tmp_path / "run.journal"
+        ours, theirs = RunJournal(path), JournalFileBackend(str(path))
+        records = [{"op_code": 4, "count": count} for count in range(5)]
+        ours.append_logs(records[:1])
+        assert list(ours.read_logs(0)) == records[:1]
+        theirs.append_logs(records[1:2])
+        ours.append_logs(records[2:3])
+        assert list(ours.read_logs(1)) == records[1:3]
+        theirs.append_logs(records[3:4])
+        with ours.together():
+            ours.append_logs(records[4:])
+            assert list(ours.read_logs(3)) == records[3:]
+        assert records_of(path) == records
+
+
+class TestTogether:
+    """Several records in one write."""
+
+    def test_they_are_read_at_once_and_written_in_one_piece_at_the_end(self, tmp_path, monkeypatch):
+        path = tmp_path / "run.journal"
+        study = study_on(path)
+        before, flushes = path.read_bytes(), []
+        flush = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda file: (flushes.append(file), flush(file)))
+        with study.together():
+            trial = begin(study)
+            study.report(trial.number, trial.attempt, 3, 0.5)
+            assert study.get_trial(0).intermediate_values == {3: 0.5}
+            assert path.read_bytes() == before
+        assert len(flushes) == 1
+        assert study_on(path).get_trials() == study.get_trials()
+
+    def test_what_was_appended_before_an_exception_is_written(self, tmp_path):
+        path = tmp_path / "run.journal"
+        study = study_on(path)
+
+        def interrupted():
+            with study.together():
+                begin(study)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert study_on(path).get_trials() == study.get_trials()
+
+    def test_where_they_cannot_be_written_nothing_more_is(self, tmp_path, monkeypatch):
+        """The study in memory has a trial that the file has not: later records would not fit."""
+        path = tmp_path / "run.journal"
+        study = study_on(path)
+        before = path.read_bytes()
+
+        def failing(_descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", failing)
+            with pytest.raises(JournalWriteError):
+                study.next()
+        with pytest.raises(JournalWriteError, match="No space left"):
+            study.recover("full disk")
+        assert path.read_bytes() == before
+        assert not os.path.lexists(f"{path}.lock")
+        assert begin(study_on(path)).number == 0
+
+
+class TestMemoryJournal:
+    def test_it_gives_back_what_was_appended(self):
         journal = MemoryJournal()
         records = [{"op_code": 4, "count": count} for count in range(5)]
         journal.append_logs(records[:2])

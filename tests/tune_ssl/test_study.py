@@ -23,7 +23,7 @@ from tests.tune_ssl.fakes import (
     small_space,
     study_on,
 )
-from tune_ssl.journal import MemoryJournal
+from tune_ssl.journal import MemoryJournal, RunJournal
 from tune_ssl.simulator import simulate
 from tune_ssl.study import (
     ATTEMPTS_WITHOUT_PROGRESS,
@@ -615,7 +615,7 @@ class TestWhatOptunaIsTrustedWith:
             raise AssertionError("an in-memory storage was made")
 
         monkeypatch.setattr(InMemoryStorage, "__init__", refuse)
-        for backend in (MemoryJournal(), JournalFileBackend(str(tmp_path / "journal"))):
+        for backend in (MemoryJournal(), RunJournal(tmp_path / "journal")):
             study = make_study(backend, trials=3)
             begin(study)
             study.interrupt(0, 1, "lost")

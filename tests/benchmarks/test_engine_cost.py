@@ -1,0 +1,73 @@
+"""The engine's cost: both scripts run short, and what is recorded has the same shape."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from benchmarks import driver_cost, throughput
+from benchmarks.throughput import Timing
+from tests.benchmarks.test_digits_table import shape
+
+COST = [
+    ("tune-ssl", 100, 20.0),
+    ("tune-ssl", 1000, 30.0),
+    ("plain", 100, 40.0),
+    ("plain", 1000, 60.0),
+    ("plain without loggers", 100, 10.0),
+    ("plain without loggers", 1000, 15.0),
+]
+
+
+def test_a_cost_is_compared_with_the_smallest_search_and_with_plain_ones_of_the_same_size():
+    rows = [
+        {"engine": engine, "trials": trials, "milliseconds_per_trial": cost}
+        for engine, trials, cost in COST
+    ]
+    assert driver_cost.ratios(rows) == {
+        "growth": 1.5,
+        "plain": 0.5,
+        "plain without loggers": 2.0,
+    }
+
+
+def test_a_search_that_takes_twice_as_long_has_half_the_throughput():
+    searches = [Timing(whole=20.0, training=4.0), Timing(whole=30.0, training=4.0)]
+    scripts = [Timing(whole=10.0, training=3.0), Timing(whole=15.0, training=3.0)]
+    found = throughput.result(searches, scripts, steps=300)
+    assert found["ratio"] == 0.5
+    assert found["steady_ratio"] == 0.75
+    assert found["search_steps_per_second"] == 12.5
+    assert found["bare_steps_per_second"] == 25.0
+
+
+def outline(value: Any) -> Any:
+    """Return the shape of a record, a list's by its first entry: longer runs have longer lists."""
+    if isinstance(value, dict):
+        return {key: outline(entry) for key, entry in value.items()}
+    return [outline(entry) for entry in value[:1]] if isinstance(value, list) else shape(value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("benchmark", "options"),
+    [
+        (driver_cost, "--trials 4,6 --repeats 1"),
+        (throughput, "--trials 4 --max-steps 4 --repeats 1"),
+    ],
+)
+def test_a_short_run_makes_a_record_of_the_same_shape(
+    benchmark, options, tmp_path, monkeypatch, capsys
+):
+    kept = json.loads(benchmark.RECORD.read_text())
+    short = tmp_path / "record.json"
+    monkeypatch.setattr(benchmark, "RECORD", short)
+    monkeypatch.setattr(sys, "argv", ["benchmark", *options.split(), "--record"])
+    benchmark.main()
+    made = json.loads(short.read_text())
+    assert options in made["command"]
+    assert outline(made) == outline(kept)
+    assert capsys.readouterr().out.strip() == benchmark.as_text(made)
