@@ -28,7 +28,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
 from benchmarks.landscape import IMAGES, Landscape
@@ -37,6 +37,7 @@ from search_spaces.joint import Suggestion
 from ssl_core.data.prepare import prepare
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.driver import SearchDriver
+from tune_ssl.journal import MemoryJournal
 from tune_ssl.run import RunConfig, RunDirectory
 from tune_ssl.simulator import DriverTime, Event, replay, simulate
 from tune_ssl.storage import RunStorage
@@ -275,7 +276,7 @@ def tenths(times: Sequence[float]) -> dict[str, float]:
 def replayed(config: RunConfig, directory: RunDirectory, study: SearchStudy) -> dict[str, Any]:
     """Replay a run's journal; return how much was the same, and the seconds it took."""
 
-    def again(journal: BaseJournalBackend) -> SearchStudy:
+    def again(journal: MemoryJournal) -> SearchStudy:
         return SearchStudy(
             journal,
             study.space,

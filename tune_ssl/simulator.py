@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
 from search_spaces.joint import Suggestion
+from tune_ssl.journal import MemoryJournal
 from tune_ssl.study import ATTEMPT, REASON, RESULT, Assignment, SearchStudy, Verdict
 
 Curve = Callable[[Suggestion, int], float]
@@ -186,7 +186,7 @@ class Replayed:
 
 
 def replay(
-    records: Sequence[Mapping[str, Any]], make: Callable[[BaseJournalBackend], SearchStudy]
+    records: Sequence[Mapping[str, Any]], make: Callable[[MemoryJournal], SearchStudy]
 ) -> Replayed:
     """Let a study suggest and decide again, in recorded order, and compare record by record.
 
@@ -228,15 +228,12 @@ _OF_THE_STUDY = (
 _STAMPS = ("worker_id", "datetime_start", "datetime_complete")
 
 
-class _RecordedJournal(BaseJournalBackend):
+class _RecordedJournal(MemoryJournal):
     """A journal that takes a record only where the recorded one has the same."""
 
     def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
         self._records = records
-        self._logs: list[dict[str, Any]] = []
-
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        return self._logs[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for log in logs:
