@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -49,9 +50,7 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tell the driver that a worker is gone: exceptions of a trial arrive as reports."""
         task = task_of(trial)
-        error = trial.get_pickled_error()
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        self._driver.lost(task.number, task.attempt, reason)
+        self._driver.lost(task.number, task.attempt, _why_lost(trial))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Nothing: the verdict was carried out."""
@@ -139,6 +138,16 @@ class DriverCallback(TrialProgressCallback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Tune has handled one event."""
         self._on_tick()
+
+
+def _why_lost(trial: Any) -> str:
+    """Return the last line of Ray's error, which says what became of the worker or its node.
+
+    Tune's own accessors look where it would copy its files to, and it copies nothing here.
+    """
+    path = trial.error_file
+    lines = Path(path).read_text().strip().splitlines() if path else []
+    return lines[-1].strip() if lines else "the worker is gone"
 
 
 def task_of(trial: Any) -> Task:

@@ -23,6 +23,7 @@ TUNE_SETTINGS = {
 os.environ.update(TUNE_SETTINGS)
 
 from ray import tune  # noqa: E402
+from ray.tune.error import TuneError  # noqa: E402
 
 from tune_ssl.driver import SearchDriver  # noqa: E402
 from tune_ssl.on_ray.nodes import NodeGuard  # noqa: E402
@@ -87,8 +88,18 @@ def run_tune(
             trial_name_creator=lambda trial: trial.trial_id,
             verbose=0,
         )
+    except TuneError as error:  # Tune raises the text of what its callbacks raised
+        raise _raised_by_us(error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _raised_by_us(error: BaseException) -> BaseException:
+    """Return the exception behind Tune's, where one of the driver's was the first."""
+    first = error
+    while isinstance(first, TuneError) and first.__context__ is not None:
+        first = first.__context__
+    return first
 
 
 def _resources(slots: Slots) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ssl_core.data.images import checksum
 from ssl_core.data.prepare import SplitImages, prepare
-from ssl_core.errors import UserError, check_integer
+from ssl_core.errors import StoppedError, UserError, check_integer
 from tune_ssl import machine
 from tune_ssl.driver import Limits, SearchDriver
 from tune_ssl.journal import JournalWriteError
@@ -160,11 +160,12 @@ def _run(
         )
         driver.tidy()
         _announce(directory, cluster, console)
-        try:
-            _drive(driver, factory, storage, guard, cluster, directory, console)
-        finally:
-            with suppress(JournalWriteError):
-                driver.close("the driver ended")
+        with _saying_how_to_continue(directory):
+            try:
+                _drive(driver, factory, storage, guard, cluster, directory, console)
+            finally:
+                with suppress(JournalWriteError, OSError):  # the disk is still full
+                    driver.close("the driver ended")
     return _outcome(driver, config, directory, shared)
 
 
@@ -198,6 +199,25 @@ def _removed_if_unusable(directory: RunDirectory) -> Iterator[None]:
     except UserError:
         shutil.rmtree(directory.path, ignore_errors=True)
         raise
+
+
+@contextmanager
+def _saying_how_to_continue(directory: RunDirectory) -> Iterator[None]:
+    """Turn a failed write into the message that the run can be resumed.
+
+    Raises:
+        StoppedError: the journal or another file of the run could not be written.
+    """
+    try:
+        yield
+    except (JournalWriteError, OSError) as error:
+        raise StoppedError(
+            f"the search stopped, {error}; all that is in the journal is kept; {_continue_with(directory)}"
+        ) from error
+
+
+def _continue_with(directory: RunDirectory) -> str:
+    return f"continue with: {command_path('tune-ssl')} resume {directory.path}"
 
 
 def _describe_run(directory: RunDirectory, config: RunConfig, shared: SplitImages) -> None:
@@ -340,7 +360,7 @@ def _notes(driver: SearchDriver, records: list[dict[str, Any]], validation: int)
 
 def _how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, str]:
     counts = driver.counts()
-    resumable = f"continue with: {command_path('tune-ssl')} resume {directory.path}"
+    resumable = _continue_with(directory)
     if driver.hopeless:
         return ALL_FAILED, f"stopped: {driver.draining}"
     if counts.finished >= counts.asked:
