@@ -1,42 +1,41 @@
-"""A search on a real cluster of two nodes."""
+"""Searches on a real cluster whose nodes come, go, and lack what the driver has."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
+from PIL import Image
 
-from tests.end_to_end import cluster
-from tests.end_to_end.command import SMALL, environment, events, run, trials_of
+from ssl_core.data.digits import load_training_images
+from tests.end_to_end.cluster import RunningCluster
+from tests.end_to_end.command import (
+    FAULTS,
+    SMALL,
+    Running,
+    events,
+    run,
+    trial_events,
+    trials_of,
+)
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def two_nodes() -> Iterator[str]:
-    """Return the address of a cluster of two nodes with one CPU each."""
-    process = subprocess.Popen(
-        [sys.executable, cluster.__file__, "2"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdin is not None
-    address = next(line.strip() for line in process.stdout if line[:1].isdigit())
-    yield address
-    process.stdin.close()
-    process.wait(timeout=60)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """Return a cluster whose head runs one trial at a time, in a folder that no test uses."""
+    started = RunningCluster(head_cpus=1, cwd=tmp_path_factory.mktemp("elsewhere"))
+    yield started
+    started.close()
 
 
-def most_at_once(folder: Path) -> int:
-    """Return how many trials ran at the same time at most."""
+def running_and_most(folder: Path) -> tuple[int, int]:
+    """Return how many trials run now, and how many ran at the same time at most."""
     running = most = 0
     for event in events(folder):
         if event["event"] == "started":
@@ -44,25 +43,89 @@ def most_at_once(folder: Path) -> int:
             most = max(most, running)
         elif event["event"] in ("ended", "waiting") and "trial" in event:
             running -= 1
-    return most
+    return running, most
 
 
-def test_both_nodes_prove_themselves_and_get_trials(two_nodes: str, tmp_path: Path):
-    # A node has one CPU: only both together run two trials at a time.
-    options = ["--alg", "ict", "--max-steps", "180", "--scheduler", "none", "--trials", "6"]
-    ended = run(*options, "--name", "two", "--address", two_nodes, cwd=tmp_path)
+def old_optuna(folder: Path) -> Path:
+    """Return a folder in which Python finds the record of an Optuna of another version."""
+    record = folder / "optuna-4.9.0.dist-info"
+    record.mkdir(parents=True)
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: optuna\nVersion: 4.9.0\n")
+    return folder
+
+
+def test_nodes_that_join_prove_themselves_and_get_trials_until_they_go(
+    cluster: RunningCluster, start, tmp_path: Path
+):
+    # A node has one CPU: the number of trials at a time is that of the nodes that get any.
+    running: Running = start(
+        *("--alg", "ict", "--max-steps", "360", "--scheduler", "none", "--trials", "500"),
+        *("--address", cluster.address, "--name", "joined"),
+        cwd=tmp_path,
+    )
+    folder = tmp_path / "runs" / "joined"
+    running.wait_until(lambda: running_and_most(folder)[0] == 1)
+    other_versions = cluster.add(PYTHONPATH=str(old_optuna(tmp_path / "old")))
+    no_storage = cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="forbidden")
+    for problem in ("other versions: optuna 4.9.0 (here ", f"it cannot write {folder}"):
+        running.wait_until(
+            lambda text=problem: f"gets no trials: {text}" in running.log.read_text()
+        )
+    good = cluster.add()
+    running.wait_until(lambda: running_and_most(folder)[0] == 2)
+    cluster.remove(good)
+    running.wait_until(lambda: bool(trial_events(folder, "waiting")))
+    [lost] = trial_events(folder, "waiting")
+    assert "node" in lost["reason"]
+    running.wait_until(lambda: (lost["trial"], 2) in attempts(folder))
+    running.process.send_signal(signal.SIGTERM)
+    assert running.end() == 130
+    assert running_and_most(folder) == (0, 2)
+    for number in (other_versions, no_storage):
+        cluster.remove(number)
+
+
+def attempts(folder: Path) -> list[tuple[int, int]]:
+    """Return which trial was started for which time."""
+    return [(event["trial"], event["attempt"]) for event in trial_events(folder, "started")]
+
+
+def folder_of_digits(folder: Path) -> Path:
+    images = load_training_images()
+    for number in range(400):
+        place = folder / "train" / str(images.labels[number]) / f"{number:04}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(images.images[number][0])).save(place)
+    return folder
+
+
+def test_nodes_need_neither_the_images_nor_the_run_s_folder(
+    cluster: RunningCluster, tmp_path: Path
+):
+    """The driver's folder does not exist for the node; the storage, below another, does."""
+    here = tmp_path / "here"
+    here.mkdir()
+    node = cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_HIDDEN=str(here))
+    ended = run(
+        *("--alg", "supervised", "--dataset", "folder", "--image-size", "8"),
+        *("--data-dir", str(folder_of_digits(here / "images")), "--labels", "20"),
+        *("--validation", "100", "--model", "wrn-10-1", "--max-steps", "18", "--trials", "6"),
+        *("--address", cluster.address, "--storage", str(tmp_path / "shared"), "--name", "apart"),
+        cwd=here,
+    )
+    cluster.remove(node)
     assert ended.returncode == 0, ended.stderr
-    assert "the cluster at" in ended.stderr
     assert "gets no trials" not in ended.stderr
-    trials = trials_of(tmp_path / "runs" / "two")
-    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-    assert len(trials) == 6
-    assert most_at_once(tmp_path / "runs" / "two") == 2
-    assert not list((tmp_path / "runs" / "two").glob("probe-*"))
+    folder = here / "runs" / "apart"
+    assert all(
+        trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials_of(folder)
+    )
+    assert not list(here.rglob("*.safetensors"))
+    assert list((tmp_path / "shared").rglob("*.safetensors"))
 
 
-def test_more_cpus_than_the_cluster_has_are_refused(two_nodes: str, tmp_path: Path):
-    ended = run(*SMALL, "--cpus-per-trial", "5", "--address", two_nodes, cwd=tmp_path)
+def test_more_cpus_than_the_cluster_has_are_refused(cluster: RunningCluster, tmp_path: Path):
+    ended = run(*SMALL, "--cpus-per-trial", "5", "--address", cluster.address, cwd=tmp_path)
     assert ended.returncode == 2
     assert "cpus-per-trial is 5" in ended.stderr
     assert not (tmp_path / "runs").exists()
