@@ -36,14 +36,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
 
 def running_and_most(folder: Path) -> tuple[int, int]:
     """Return how many trials run now, and how many ran at the same time at most."""
-    running = most = 0
+    running: set[tuple[int, int]] = set()
+    most = 0
     for event in events(folder):
+        attempt = event.get("trial", -1), event.get("attempt", -1)
         if event["event"] == "started":
-            running += 1
-            most = max(most, running)
-        elif event["event"] in ("ended", "waiting") and "trial" in event:
-            running -= 1
-    return running, most
+            running.add(attempt)
+            most = max(most, len(running))
+        elif event["event"] in ("ended", "waiting"):
+            running.discard(attempt)
+    return len(running), most
 
 
 def old_optuna(folder: Path) -> Path:

@@ -211,7 +211,7 @@ class TestLostWorkers:
         assert outcome(run.trials()) == expected
 
     def test_one_taken_back_before_it_started_is_handed_out_again_however_often(self, new_run):
-        run = new_run(trials=1)
+        run = new_run(config=small_config(trials=1))
         for attempt in range(1, 9):
             task = run.driver.next()
             assert (task.number, task.attempt) == (0, attempt)
