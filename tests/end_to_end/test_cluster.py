@@ -28,8 +28,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    """Return a cluster whose head runs one trial at a time, in a folder that no test uses."""
-    started = RunningCluster(head_cpus=1, cwd=tmp_path_factory.mktemp("elsewhere"))
+    """Return a cluster whose head runs no trials, in a folder that no test uses."""
+    started = RunningCluster(head_cpus=0, cwd=tmp_path_factory.mktemp("elsewhere"))
     yield started
     started.close()
 
@@ -60,6 +60,7 @@ def test_nodes_that_join_prove_themselves_and_get_trials_until_they_go(
     cluster: RunningCluster, start, tmp_path: Path
 ):
     # A node has one CPU: the number of trials at a time is that of the nodes that get any.
+    first = cluster.add()
     running: Running = start(
         *("--alg", "ict", "--max-steps", "360", "--scheduler", "none", "--trials", "500"),
         *("--address", cluster.address, "--name", "joined"),
@@ -83,7 +84,7 @@ def test_nodes_that_join_prove_themselves_and_get_trials_until_they_go(
     running.process.send_signal(signal.SIGTERM)
     assert running.end() == 130
     assert running_and_most(folder) == (0, 2)
-    for number in (other_versions, no_storage):
+    for number in (first, other_versions, no_storage):
         cluster.remove(number)
 
 

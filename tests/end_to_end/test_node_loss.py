@@ -86,12 +86,15 @@ def test_when_the_head_is_killed_a_resume_on_another_cluster_completes_the_searc
         *("--alg", "ict", "--max-steps", "54", "--trials", "8", "--name", "run"),
         *("--address", nodes.address),
         cwd=tmp_path,
+        RAY_gcs_rpc_server_reconnect_timeout_s="30",  # instead of a minute
     )
     folder = tmp_path / "runs" / "run"
     running.wait_until(lambda: ended_trials(folder) >= 2)
     nodes.kill(0, "gcs_server")
-    assert running.end(240) == 1
-    print(running.log.read_text())
+    assert running.end(240) == 1  # Ray's doing
+    told = running.log.read_text()
+    assert f"the head of the Ray cluster at {nodes.address} does not answer" in told
+    assert f"resume {folder}" in told
     before = [outcome for outcome in outcome_of(folder) if outcome[1] in ("COMPLETE", "PRUNED")]
 
     ended = run("resume", "run", "--no-dashboard", cwd=tmp_path)

@@ -282,6 +282,7 @@ def _drive(
     directory: RunDirectory,
     console: Console,
 ) -> None:
+    from tune_ssl.on_ray.cluster import head_watched
     from tune_ssl.on_ray.tuning import Slots, run_tune
 
     config = driver.config
@@ -299,7 +300,14 @@ def _drive(
             say(console, message)
         view.tick()
 
-    with draining_signals(driver), view:
+    def on_head_lost() -> None:
+        say(
+            console,
+            f"the head of the Ray cluster at {cluster.address} does not answer; unless it comes back, Ray "
+            f"ends this driver within a minute; all that is in the journal is kept; {_continue_with(directory)}",
+        )
+
+    with draining_signals(driver), view, head_watched(cluster, on_head_lost):
         run_tune(
             driver,
             factory,
