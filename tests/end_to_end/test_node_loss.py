@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,10 @@ def test_a_lost_node_s_trial_goes_on_elsewhere_and_its_orphan_changes_nothing(
     trial = trials_of(folder)[0]
     assert trial.system_attrs[BEGAN_AT] == 6
     assert trial.system_attrs[CHECKPOINT]["attempt"] == 2
-    late = Path(mark.read_text())
+    deadline = time.monotonic() + 60
+    while not (late := Path(mark.read_text())).is_absolute():
+        assert time.monotonic() < deadline, "the orphan has not written"
+        time.sleep(0.05)
     assert late.parts[-3:] == ("0000", "attempt-1", "step-000018.pt")
     journal = (folder / "study.journal").read_text()
     assert "attempt-1/step-000006.pt" in journal
