@@ -35,15 +35,23 @@ class RunningCluster:
             env={key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
             text=True,
         )
+        self._added: list[int] = []
         self.address = self._answer()
 
     def add(self, **variables: str) -> int:
         """Add a node whose processes see these environment variables; return its number."""
-        return int(self._tell("add", variables))
+        self._added.append(int(self._tell("add", variables)))
+        return self._added[-1]
 
     def remove(self, number: int) -> None:
         """Take a node away: its processes are stopped, then killed."""
+        self._added.remove(number)
         self._tell("remove", number)
+
+    def remove_all(self) -> None:
+        """Take all nodes away but the head."""
+        for number in list(self._added):
+            self.remove(number)
 
     def kill(self, number: int, what: str) -> None:
         """Send SIGKILL to a node's ``raylet`` or to the head's ``gcs_server``, and nothing else.

@@ -253,8 +253,14 @@ def _ship(
     factory = ray.put(TrainingFactory(shared))
     if cluster.local:
         return None, factory
-    gpus = (config.gpus_per_trial or 0) > 0
-    guard = NodeGuard(Requirements(storage=storage.root, factory=factory, gpus=gpus))
+    guard = NodeGuard(
+        Requirements(
+            storage=storage.root,
+            factory=factory,
+            cpus=config.cpus_per_trial,
+            gpus=config.gpus_per_trial or 0.0,
+        )
+    )
     guard.prove_all()
     for host, problem in sorted(guard.problems.items()):
         say(console, f"warning: node {host} gets no trials: {problem}")
