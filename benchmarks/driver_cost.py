@@ -46,7 +46,7 @@ class TrivialWork:
     def run(self, until_step: int, seconds: float | None = None) -> None:
         self.step = until_step
 
-    def measure(self) -> Measured:
+    def measure(self, seconds: float | None = None) -> Measured:
         value = self._best * self.step / MAX_STEPS
         return Measured(value, True, {"standard_error": STANDARD_ERROR, "accuracy": value})
 

@@ -15,6 +15,10 @@ class UserError(ValueError):
     """Input that cannot be used; the message tells the user what to change."""
 
 
+class StoppedError(RuntimeError):
+    """Work that was stopped from outside, by a full disk for one; the message says how to go on."""
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed name most like ``given``, or None where nothing is near."""
     names = {name.lower(): name for name in allowed}

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import Abort, Exit, TyperException
 
-from ssl_core.errors import UserError, unknown_name
+from ssl_core.errors import StoppedError, UserError, unknown_name
 from ssl_core.names import (
     ALGORITHM_NAMES,
     DATASET_NAMES,
@@ -619,6 +619,8 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _say("interrupted", 130)
     except UserError as error:
         return _say(str(error), 2, debug)
+    except StoppedError as error:
+        return _say(str(error), 1, debug)
     except TyperException as error:
         if not error.format_message():  # help was asked for by giving nothing, and is printed
             return error.exit_code

@@ -163,6 +163,13 @@ class SearchDriver:
         self._interrupt(number, attempt, reason)
         self._retire(number)
 
+    def take_back(self, number: int, attempt: int) -> None:
+        """Take back a trial that no worker has taken up, to hand it out again."""
+        trial = self.running.get(number)
+        if trial is not None and trial.attempt == attempt and not trial.started:
+            self.study.interrupt(number, attempt, "taken back")
+            del self.running[number]
+
     def silent(self, seconds_allowed: float) -> list[int]:
         """Return trials not heard of for longer than allowed, and than ten of their slices."""
         now = self._clock()

@@ -16,6 +16,8 @@ from optuna.trial import FrozenTrial
 from tune_ssl.study import read_trials
 
 COMMAND = [sys.executable, "-m", "tune_ssl.cli"]
+FAULTS = str(Path(__file__).with_name("faults"))
+"""On PYTHONPATH, it lets the environment say where a search is harmed."""
 SMALL = ["--alg", "supervised", "--max-steps", "18", "--no-dashboard"]
 """A search whose trials take a second: rungs at 2 and 6, full length 18."""
 
@@ -100,3 +102,14 @@ def outcome_of(run_folder: Path) -> list[tuple[Any, ...]]:
         )
         for trial in trials_of(run_folder)
     ]
+
+
+def weights_of(run_folder: Path) -> dict[str, bytes]:
+    """Return the weights a run has kept, by the number of their trial."""
+    kept = run_folder.glob("trials/*/*.safetensors")
+    return {path.parent.name: path.read_bytes() for path in kept}
+
+
+def trial_events(run_folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the events of one kind that are about a trial, in their order."""
+    return [event for event in events(run_folder) if event["event"] == kind and "trial" in event]

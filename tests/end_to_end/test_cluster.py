@@ -1,68 +1,150 @@
-"""A search on a real cluster of two nodes."""
+"""Searches on a real cluster whose nodes come, go, and lack what the driver has."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
+from PIL import Image
 
-from tests.end_to_end import cluster
-from tests.end_to_end.command import SMALL, environment, events, run, trials_of
+from ssl_core.data.digits import load_training_images
+from tests.end_to_end.cluster import RunningCluster
+from tests.end_to_end.command import (
+    FAULTS,
+    SMALL,
+    Running,
+    events,
+    run,
+    trial_events,
+    trials_of,
+)
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def two_nodes() -> Iterator[str]:
-    """Return the address of a cluster of two nodes with one CPU each."""
-    process = subprocess.Popen(
-        [sys.executable, cluster.__file__, "2"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdin is not None
-    address = next(line.strip() for line in process.stdout if line[:1].isdigit())
-    yield address
-    process.stdin.close()
-    process.wait(timeout=60)
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """Return a cluster whose head runs no trials, in a folder that no test uses."""
+    started = RunningCluster(head_cpus=0, cwd=tmp_path_factory.mktemp("elsewhere"))
+    yield started
+    started.close()
 
 
-def most_at_once(folder: Path) -> int:
-    """Return how many trials ran at the same time at most."""
-    running = most = 0
+@pytest.fixture
+def cluster(head: RunningCluster) -> Iterator[RunningCluster]:
+    """Return the cluster with nothing but its head."""
+    yield head
+    head.remove_all()
+
+
+def running_and_most(folder: Path) -> tuple[int, int]:
+    """Return how many trials run now, and how many ran at the same time at most."""
+    running: set[tuple[int, int]] = set()
+    most = 0
     for event in events(folder):
+        attempt = event.get("trial", -1), event.get("attempt", -1)
         if event["event"] == "started":
-            running += 1
-            most = max(most, running)
-        elif event["event"] in ("ended", "waiting") and "trial" in event:
-            running -= 1
-    return most
+            running.add(attempt)
+            most = max(most, len(running))
+        elif event["event"] in ("ended", "waiting"):
+            running.discard(attempt)
+    return len(running), most
 
 
-def test_both_nodes_prove_themselves_and_get_trials(two_nodes: str, tmp_path: Path):
-    # A node has one CPU: only both together run two trials at a time.
-    options = ["--alg", "ict", "--max-steps", "180", "--scheduler", "none", "--trials", "6"]
-    ended = run(*options, "--name", "two", "--address", two_nodes, cwd=tmp_path)
+def old_optuna(folder: Path) -> Path:
+    """Return a folder in which Python finds the record of an Optuna of another version."""
+    record = folder / "optuna-4.9.0.dist-info"
+    record.mkdir(parents=True)
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: optuna\nVersion: 4.9.0\n")
+    return folder
+
+
+def test_nodes_that_join_prove_themselves_and_get_trials_until_they_go(
+    cluster: RunningCluster, start, tmp_path: Path
+):
+    # A node has one CPU: the number of trials at a time is that of the nodes that get any.
+    cluster.add()
+    running: Running = start(
+        *("--alg", "ict", "--max-steps", "360", "--scheduler", "none", "--trials", "500"),
+        *("--address", cluster.address, "--name", "joined"),
+        cwd=tmp_path,
+    )
+    folder = tmp_path / "runs" / "joined"
+    running.wait_until(lambda: running_and_most(folder)[0] == 1)
+    cluster.add(PYTHONPATH=str(old_optuna(tmp_path / "old")))
+    cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="forbidden")
+    for problem in ("other versions: optuna 4.9.0 (here ", f"it cannot write {folder}"):
+        running.wait_until(
+            lambda text=problem: f"gets no trials: {text}" in running.log.read_text()
+        )
+    good = cluster.add()
+    running.wait_until(lambda: running_and_most(folder)[0] == 2)
+    cluster.remove(good)
+    running.wait_until(lambda: bool(trial_events(folder, "waiting")))
+    [lost] = trial_events(folder, "waiting")
+    assert "node" in lost["reason"]
+    running.wait_until(lambda: attempts(folder, lost["trial"])[-1] > 1)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.end() == 130
+    assert running_and_most(folder) == (0, 2)
+
+
+def attempts(folder: Path, number: int) -> list[int]:
+    """Return the attempts at a trial that a worker took up."""
+    begun = trial_events(folder, "started")
+    return [event["attempt"] for event in begun if event["trial"] == number]
+
+
+def folder_of_digits(folder: Path) -> Path:
+    images = load_training_images()
+    for number in range(400):
+        place = folder / "train" / str(images.labels[number]) / f"{number:04}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(images.images[number][0])).save(place)
+    return folder
+
+
+def test_nodes_need_neither_the_images_nor_the_run_s_folder(
+    cluster: RunningCluster, tmp_path: Path
+):
+    """The driver's folder does not exist for the node; the storage, below another, does."""
+    here = tmp_path / "here"
+    here.mkdir()
+    cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_HIDDEN=str(here))
+    ended = run(
+        *("--alg", "supervised", "--dataset", "folder", "--image-size", "8"),
+        *("--data-dir", str(folder_of_digits(here / "images")), "--labels", "20"),
+        *("--validation", "100", "--model", "wrn-10-1", "--max-steps", "18", "--trials", "6"),
+        *("--address", cluster.address, "--storage", str(tmp_path / "shared"), "--name", "apart"),
+        cwd=here,
+    )
     assert ended.returncode == 0, ended.stderr
-    assert "the cluster at" in ended.stderr
     assert "gets no trials" not in ended.stderr
-    trials = trials_of(tmp_path / "runs" / "two")
-    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-    assert len(trials) == 6
-    assert most_at_once(tmp_path / "runs" / "two") == 2
-    assert not list((tmp_path / "runs" / "two").glob("probe-*"))
+    folder = here / "runs" / "apart"
+    assert all(
+        trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials_of(folder)
+    )
+    assert not list(here.rglob("*.safetensors"))
+    assert list((tmp_path / "shared").rglob("*.safetensors"))
 
 
-def test_more_cpus_than_the_cluster_has_are_refused(two_nodes: str, tmp_path: Path):
-    ended = run(*SMALL, "--cpus-per-trial", "5", "--address", two_nodes, cwd=tmp_path)
+def test_a_cluster_whose_only_node_for_trials_fails_its_checks_is_refused(
+    cluster: RunningCluster, tmp_path: Path
+):
+    """The head would pass, and has no CPU for a trial."""
+    cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="forbidden")
+    ended = run(*SMALL, "--address", cluster.address, cwd=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert "no node of the cluster can run trials" in ended.stderr
+    assert "it cannot write" in ended.stderr
+
+
+def test_more_cpus_than_the_cluster_has_are_refused(cluster: RunningCluster, tmp_path: Path):
+    ended = run(*SMALL, "--cpus-per-trial", "5", "--address", cluster.address, cwd=tmp_path)
     assert ended.returncode == 2
     assert "cpus-per-trial is 5" in ended.stderr
     assert not (tmp_path / "runs").exists()

@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from tests.end_to_end.command import ended_trials, events, outcome_of, run, trials_of
+from tests.end_to_end.command import (
+    FAULTS,
+    ended_trials,
+    outcome_of,
+    run,
+    trial_events,
+    trials_of,
+    weights_of,
+)
 from tune_ssl.asha import decide
 
 pytestmark = pytest.mark.slow
 
-FAULTS = str(Path(__file__).with_name("faults"))
 TRIALS = 45
 RUNGS = (15, 45, 135)
 SEARCH = (
@@ -42,10 +49,6 @@ def assert_rungs_follow_from_what_was_recorded(folder: Path) -> None:
             assert recorded["population"] == len(earlier)
             assert recorded["cutoff"] == decision.cutoff
             earlier.append(trial.intermediate_values[step])
-
-
-def weights_of(folder: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in folder.glob("trials/*/*.safetensors")}
 
 
 def test_however_often_the_driver_is_killed_the_search_ends_as_if_it_had_not_been(
@@ -87,9 +90,7 @@ def test_however_often_the_driver_is_killed_the_search_ends_as_if_it_had_not_bee
     trials = trials_of(folder)
     assert [trial.number for trial in trials] == list(range(TRIALS))
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-    once = [
-        event["trial"] for event in events(folder) if event["event"] == "ended" and "trial" in event
-    ]
+    once = [event["trial"] for event in trial_events(folder, "ended")]
     assert len(once) == len(set(once))
     assert outcome_of(folder) == outcome_of(tmp_path / "runs" / "calm")
     assert_rungs_follow_from_what_was_recorded(folder)

@@ -219,6 +219,18 @@ class TestLostWorkers:
         run.finish()
         assert outcome(run.trials()) == expected
 
+    def test_one_taken_back_before_it_started_is_handed_out_again_however_often(self, new_run):
+        run = new_run(config=small_config(trials=1))
+        for attempt in range(1, 9):
+            task = run.driver.next()
+            assert (task.number, task.attempt) == (0, attempt)
+            run.driver.take_back(0, attempt)
+            assert run.driver.running == {}
+        task = run.driver.next()
+        run.driver.started(0, task.attempt)
+        run.driver.take_back(0, task.attempt)
+        assert list(run.driver.running) == [0]
+
     def test_three_losses_without_a_checkpoint_fail_the_trial_even_if_it_never_started(
         self, new_run
     ):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,9 +23,26 @@ def root(tmp_path):
     return {"folder": str(folder), "uri": folder.as_uri()}
 
 
-@pytest.fixture(params=KINDS)
-def storage(request, root) -> RunStorage:
-    return RunStorage(root[request.param])
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Return the address of a bucket in an object store on this host."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    endpoint = f"127.0.0.1:{port}"
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(f"PUT /bucket HTTP/1.0\r\nHost: {endpoint}\r\n\r\n".encode())
+        connection.recv(100)
+    yield f"s3://key:secret@bucket/runs?endpoint_override={endpoint}&scheme=http"
+    server.stop()
+
+
+@pytest.fixture(params=[*KINDS, "s3"])
+def storage(request, root, tmp_path) -> RunStorage:
+    if request.param != "s3":
+        return RunStorage(root[request.param])
+    address = request.getfixturevalue("bucket")
+    return RunStorage(address.replace("/runs", f"/{tmp_path.name}"))
 
 
 def test_what_is_written_is_read_back(storage):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,9 @@ class TestOwnPlaces:
     def test_an_address_stays_an_address(self):
         config = small_config(storage="s3://bucket/folder/")
         assert plan.with_own_places(config, "a").storage.startswith("s3://bucket/folder/a-")
+        config = small_config(storage="s3://bucket/folder?region=eu-west-1")
+        place = plan.with_own_places(config, "a").storage
+        assert re.fullmatch(r"s3://bucket/folder/a-\w{8}\?region=eu-west-1", place)
 
     def test_places_hold_from_any_folder(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

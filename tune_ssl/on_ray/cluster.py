@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from ssl_core.errors import UserError
 from tune_ssl.machine import DASHBOARD_PORT, free_port_from, ray_token_path, usable_cpus
 
 ANSWER_SECONDS = 5.0
+UNANSWERED = 3
+"""So many times in a row the head must not answer to be taken for lost."""
 OBJECT_STORE_BASE = 200 * 2**20
 
 
@@ -69,6 +72,31 @@ def connected(
         ray.shutdown()
 
 
+@contextmanager
+def head_watched(cluster: Cluster, lost: Callable[[], None]) -> Iterator[None]:
+    """Call ``lost``, once and from a thread of its own, if the head is gone during the body.
+
+    The last moment to say anything: Ray's calls block from then on, and after a minute Ray ends
+    the process, with code 1 and no exception.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        unanswered = 0
+        while not over.wait(ANSWER_SECONDS):
+            unanswered = 0 if _why_no_answer(cluster.address) is None else unanswered + 1
+            if unanswered == UNANSWERED:
+                lost()
+                return
+
+    thread = threading.Thread(target=watch, name="head-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 def protect_token() -> None:
     """Make Ray's token readable by its owner alone; Ray writes it for all to read.
 
@@ -119,13 +147,21 @@ def _join(address: str, ship: tuple[Any, ...]) -> Any:
 
 def _check_answers(address: str) -> None:
     """Refuse an address nobody listens at: Ray itself would wait for minutes."""
+    why = _why_no_answer(address)
+    if why is not None:
+        raise _no_cluster(address, why)
+
+
+def _why_no_answer(address: str) -> str | None:
+    """Return why nobody can be reached at an address; None where somebody listens."""
     match = re.fullmatch(r"(?:ray://)?(?P<host>[^:/]+):(?P<port>\d+)", address)
     if match is None:
-        return  # auto, or a name only Ray understands
+        return None  # auto, or a name only Ray understands
     try:
         socket.create_connection((match["host"], int(match["port"])), ANSWER_SECONDS).close()
     except OSError as error:
-        raise _no_cluster(address, str(error)) from error
+        return str(error)
+    return None
 
 
 def _no_cluster(address: str, why: str) -> UserError:

@@ -30,12 +30,13 @@ class Requirements:
     Args:
         storage: root that it must be able to write and the driver to read.
         factory: reference to what the trials share; its images must arrive unchanged.
-        gpus: whether trials need a GPU.
+        cpus, gpus: share of a node that a trial takes; a node that is smaller is not asked.
     """
 
     storage: str
     factory: Any
-    gpus: bool
+    cpus: float
+    gpus: float
 
 
 class NodeGuard:
@@ -68,7 +69,9 @@ class NodeGuard:
             self.problems[host] = f"gave no answer within {PROOF_SECONDS:.0f} s"
         self._pending.clear()
         if not self.allowed:
+            needed = self._requirements
             listed = "; ".join(f"{host}: {why}" for host, why in sorted(self.problems.items()))
+            listed = listed or f"none has {needed.cpus:g} CPUs and {needed.gpus:g} GPUs for one"
             raise UserError(
                 f"no node of the cluster can run trials ({listed}); allowed: the same versions and a "
                 "storage all can write; see docs/clusters.md, or try --ship-code."
@@ -86,7 +89,7 @@ class NodeGuard:
     def _ask_new_nodes(self) -> None:
         for node in ray.nodes():
             node_id, host = node["NodeID"], node["NodeManagerHostname"]
-            if not node["Alive"] or node_id in self._seen:
+            if not node["Alive"] or node_id in self._seen or not self._is_large_enough(node):
                 continue
             self._seen.add(node_id)
             probe = f"probe-{uuid.uuid4().hex}"
@@ -95,9 +98,14 @@ class NodeGuard:
                 self._requirements.storage,
                 probe,
                 [self._requirements.factory],
-                self._requirements.gpus and node["Resources"].get("GPU", 0) > 0,
+                self._requirements.gpus > 0,
             )
             self._pending[reference] = (node_id, host, probe)
+
+    def _is_large_enough(self, node: dict[str, Any]) -> bool:
+        """Return whether a trial fits; a head often has no CPUs, and passing would help nobody."""
+        there, needed = node["Resources"], self._requirements
+        return bool(there.get("CPU", 0) >= needed.cpus and there.get("GPU", 0) >= needed.gpus)
 
     def _collect(self, timeout: float) -> list[str]:
         if not self._pending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 
 from tune_ssl.driver import SearchDriver
+from tune_ssl.on_ray.nodes import NodeGuard
 from tune_ssl.on_ray.trainable import REPORT, TASK
 from tune_ssl.study import Verdict
 from tune_ssl.worker import Task
 
 SILENT_SECONDS = 300.0
 DRAIN_SECONDS = 20.0
+PATIENCE_SECONDS = 10.0
+"""How long after a node has joined trials may still wait for the nodes there were before."""
 
 
 class DriverScheduler(TrialScheduler):  # type: ignore[misc]
@@ -24,11 +28,17 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
 
     While the search drains, a trial whose slice has just ended is asked to store a checkpoint
     and is stopped when it has; what has not started is withdrawn.
+
+    A trial waits for the nodes that were allowed when it was asked for, which may all be gone.
+    So when a node has joined, what waits is handed back and asked for anew.
     """
 
-    def __init__(self, driver: SearchDriver) -> None:
+    def __init__(self, driver: SearchDriver, guard: NodeGuard | None = None) -> None:
         super().__init__()
         self._driver = driver
+        self._guard = guard
+        self._nodes_known = len(guard.allowed) if guard else 0
+        self._nodes_joined_at: float | None = None
         self._trials: dict[int, Any] = {}
         self._storing: dict[Any, tuple[Any, Task]] = {}
 
@@ -50,7 +60,7 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tell the driver that a worker is gone: exceptions of a trial arrive as reports."""
         task = task_of(trial)
-        self._driver.lost(task.number, task.attempt, _reason(trial))
+        self._driver.lost(task.number, task.attempt, _why_lost(trial))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Nothing: the verdict was carried out."""
@@ -65,6 +75,8 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
         """
         self._driver.check_limits()
         self._kill_silent()
+        if self._waits_for_old_nodes():
+            self._ask_anew(tune_controller)
         if self._driver.draining:
             self._finish_stored(tune_controller)
             self._withdraw_pending(tune_controller)
@@ -93,6 +105,24 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
     def _withdraw_pending(self, tune_controller: Any) -> None:
         for trial in tune_controller.get_trials():
             if trial.status == Trial.PENDING:
+                tune_controller.stop_trial(trial)
+
+    def _waits_for_old_nodes(self) -> bool:
+        """Return whether a node joined that what waits would have been given by now, had it asked."""
+        if self._guard is None:
+            return False
+        now = time.monotonic()
+        if len(self._guard.allowed) > self._nodes_known and self._nodes_joined_at is None:
+            self._nodes_joined_at = now
+        return self._nodes_joined_at is not None and now - self._nodes_joined_at > PATIENCE_SECONDS
+
+    def _ask_anew(self, tune_controller: Any) -> None:
+        assert self._guard is not None
+        self._nodes_known, self._nodes_joined_at = len(self._guard.allowed), None
+        for trial in tune_controller.get_trials():
+            if trial.status == Trial.PENDING:
+                task = task_of(trial)
+                self._driver.take_back(task.number, task.attempt)
                 tune_controller.stop_trial(trial)
 
     def _abandon_running(self, tune_controller: Any) -> None:
@@ -143,13 +173,14 @@ class DriverCallback(TrialProgressCallback):  # type: ignore[misc]
         self._on_tick()
 
 
-def _reason(trial: Any) -> str:
-    """Return the first line of the error that Tune wrote down for a trial."""
-    try:
-        _, first, *_ = Path(trial.error_file).read_text().splitlines()
-    except (OSError, TypeError, ValueError):  # it was not written
-        return "the worker is gone"
-    return first
+def _why_lost(trial: Any) -> str:
+    """Return the last line of Ray's error, which says what became of the worker or its node.
+
+    Tune's own accessors look where it would copy its files to, and it copies nothing here.
+    """
+    path = trial.error_file
+    lines = Path(path).read_text().strip().splitlines() if path else []
+    return lines[-1].strip() if lines else "the worker is gone"
 
 
 def task_of(trial: Any) -> Task:

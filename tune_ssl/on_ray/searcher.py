@@ -7,22 +7,27 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune_ssl.driver import SearchDriver
-from tune_ssl.on_ray.trainable import TASK
+from tune_ssl.on_ray.nodes import NodeGuard
+from tune_ssl.on_ray.trainable import NODES, TASK
 
 
 class DriverSearcher(Searcher):  # type: ignore[misc]
     """Suggests what the driver hands out; keeps nothing that a resume would need."""
 
-    def __init__(self, driver: SearchDriver) -> None:
+    def __init__(self, driver: SearchDriver, guard: NodeGuard | None = None) -> None:
         super().__init__(metric="value", mode="max")
         self._driver = driver
+        self._guard = guard
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next trial's config, None to wait, or FINISHED."""
+        """Return the next trial's config with the nodes it may have, None to wait, or FINISHED."""
         if self._driver.finished():
             return Searcher.FINISHED
         task = self._driver.next()
-        return None if task is None else {TASK: [task]}  # in a list, which Tune leaves whole
+        if task is None:
+            return None
+        nodes = ",".join(sorted(self._guard.allowed)) if self._guard else ""
+        return {TASK: [task], NODES: nodes}  # in a list, which Tune leaves whole
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -12,6 +12,7 @@ from tune_ssl.study import Checkpoint
 from tune_ssl.worker import Lengths, Task, TrialRunner
 
 TASK = "task"
+NODES = "nodes"
 REPORT = "report"
 
 

@@ -22,13 +22,15 @@ TUNE_SETTINGS = {
 }
 os.environ.update(TUNE_SETTINGS)
 
+import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.tune.error import TuneError  # noqa: E402
 
 from tune_ssl.driver import SearchDriver  # noqa: E402
 from tune_ssl.on_ray.nodes import NodeGuard  # noqa: E402
 from tune_ssl.on_ray.scheduler import DriverCallback, DriverScheduler  # noqa: E402
 from tune_ssl.on_ray.searcher import DriverSearcher  # noqa: E402
-from tune_ssl.on_ray.trainable import TrialTrainable  # noqa: E402
+from tune_ssl.on_ray.trainable import NODES, TrialTrainable  # noqa: E402
 from tune_ssl.worker import Lengths  # noqa: E402
 
 
@@ -76,8 +78,8 @@ def run_tune(
             tune.with_resources(trainable, _resources(slots)),
             name="tune",
             num_samples=-1,
-            search_alg=DriverSearcher(driver),
-            scheduler=DriverScheduler(driver),
+            search_alg=DriverSearcher(driver, slots.guard),
+            scheduler=DriverScheduler(driver, slots.guard),
             callbacks=[DriverCallback(driver, on_tick)],
             max_concurrent_trials=slots.concurrency,
             reuse_actors=True,
@@ -87,19 +89,46 @@ def run_tune(
             trial_name_creator=lambda trial: trial.trial_id,
             verbose=0,
         )
+    except TuneError as error:  # Tune raises the text of what its callbacks raised
+        raise _raised_by_us(error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _raised_by_us(error: BaseException) -> BaseException:
+    """Return the exception behind Tune's, where one of the driver's was the first."""
+    first = error
+    while isinstance(first, TuneError) and first.__context__ is not None:
+        first = first.__context__
+    return first
+
+
+class _ShareOfANode(tune.PlacementGroupFactory):  # type: ignore[misc]
+    """A trial's share of a node, among the nodes that were allowed when it was asked for.
+
+    Two requests are equal whatever is allowed, or Tune would use no worker for another trial
+    once a node has joined.
+    """
+
+    def __init__(self, bundle: dict[str, float], nodes: str) -> None:
+        super().__init__([bundle])
+        self._nodes = nodes
+
+    def to_placement_group(self) -> Any:
+        """Ask Ray for the share; Tune calls this."""
+        return ray.util.placement_group(
+            self.bundles,
+            strategy=self.strategy,
+            bundle_label_selector=[{"ray.io/node-id": f"in({self._nodes})"}],
+        )
+
+
 def _resources(slots: Slots) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
-    """Return what Tune asks for each trial: its share of a node, among the nodes allowed by then."""
+    """Return what Tune asks for each trial. Tune pickles it: a guard in it would stay as it is now."""
     bundle = {"CPU": slots.cpus} | ({"GPU": slots.gpus} if slots.gpus > 0 else {})
 
     def request(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        if slots.guard is None:
-            return tune.PlacementGroupFactory([bundle])
-        allowed = ",".join(sorted(slots.guard.allowed))
-        selector = [{"ray.io/node-id": f"in({allowed})"}]
-        return tune.PlacementGroupFactory([bundle], bundle_label_selector=selector)
+        nodes = config[NODES]
+        return _ShareOfANode(bundle, nodes) if nodes else tune.PlacementGroupFactory([bundle])
 
     return request

@@ -52,7 +52,8 @@ def with_own_places(config: RunConfig, name: str) -> RunConfig:
     storage, data_dir = config.storage, config.data_dir
     if storage is not None:
         root = storage if "://" in storage else str(Path(storage).expanduser().absolute())
-        storage = f"{root.rstrip('/')}/{name}-{uuid.uuid4().hex[:8]}"
+        root, mark, options = root.partition("?") if "://" in storage else (root, "", "")
+        storage = f"{root.rstrip('/')}/{name}-{uuid.uuid4().hex[:8]}{mark}{options}"
     if data_dir is not None:
         data_dir = str(Path(data_dir).expanduser().absolute())
     return dataclasses.replace(config, storage=storage, data_dir=data_dir)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ssl_core.data.images import checksum
 from ssl_core.data.prepare import SplitImages, prepare
-from ssl_core.errors import UserError, check_integer
+from ssl_core.errors import StoppedError, UserError, check_integer
 from tune_ssl import machine
 from tune_ssl.driver import Limits, SearchDriver
 from tune_ssl.journal import JournalWriteError
@@ -162,11 +162,12 @@ def _run(
         _announce(directory, cluster, console)
         if invocation.dashboard and not cluster.dashboard:
             say(console, "warning: Ray's dashboard did not start; the search goes on without it.")
-        try:
-            _drive(driver, factory, storage, guard, cluster, directory, console)
-        finally:
-            with suppress(JournalWriteError):
-                driver.close("the driver ended")
+        with _saying_how_to_continue(directory):
+            try:
+                _drive(driver, factory, storage, guard, cluster, directory, console)
+            finally:
+                with suppress(JournalWriteError, OSError):  # the disk is still full
+                    driver.close("the driver ended")
     return _outcome(driver, config, directory, shared)
 
 
@@ -202,6 +203,25 @@ def _removed_if_unusable(directory: RunDirectory) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _saying_how_to_continue(directory: RunDirectory) -> Iterator[None]:
+    """Turn a failed write into the message that the run can be resumed.
+
+    Raises:
+        StoppedError: the journal or another file of the run could not be written.
+    """
+    try:
+        yield
+    except (JournalWriteError, OSError) as error:
+        raise StoppedError(
+            f"the search stopped, {error}; all that is in the journal is kept; {_continue_with(directory)}"
+        ) from error
+
+
+def _continue_with(directory: RunDirectory) -> str:
+    return f"continue with: {command_path('tune-ssl')} resume {directory.path}"
+
+
 def _describe_run(directory: RunDirectory, config: RunConfig, shared: SplitImages) -> None:
     directory.write_config(config)
     directory.write_json("environment.json", machine.describe())
@@ -235,8 +255,14 @@ def _ship(
     factory = ray.put(TrainingFactory(shared))
     if cluster.local:
         return None, factory
-    gpus = (config.gpus_per_trial or 0) > 0
-    guard = NodeGuard(Requirements(storage=storage.root, factory=factory, gpus=gpus))
+    guard = NodeGuard(
+        Requirements(
+            storage=storage.root,
+            factory=factory,
+            cpus=config.cpus_per_trial,
+            gpus=config.gpus_per_trial or 0.0,
+        )
+    )
     guard.prove_all()
     for host, problem in sorted(guard.problems.items()):
         say(console, f"warning: node {host} gets no trials: {problem}")
@@ -264,6 +290,7 @@ def _drive(
     directory: RunDirectory,
     console: Console,
 ) -> None:
+    from tune_ssl.on_ray.cluster import head_watched
     from tune_ssl.on_ray.tuning import Slots, run_tune
 
     config = driver.config
@@ -281,7 +308,14 @@ def _drive(
             say(console, message)
         view.tick()
 
-    with draining_signals(driver), view:
+    def on_head_lost() -> None:
+        say(
+            console,
+            f"the head of the Ray cluster at {cluster.address} does not answer; unless it comes back, Ray "
+            f"ends this driver within a minute; all that is in the journal is kept; {_continue_with(directory)}",
+        )
+
+    with draining_signals(driver), view, head_watched(cluster, on_head_lost):
         run_tune(
             driver,
             factory,
@@ -342,7 +376,7 @@ def _notes(driver: SearchDriver, records: list[dict[str, Any]], validation: int)
 
 def _how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, str]:
     counts = driver.counts()
-    resumable = f"continue with: {command_path('tune-ssl')} resume {directory.path}"
+    resumable = _continue_with(directory)
     if driver.hopeless:
         return ALL_FAILED, f"stopped: {driver.draining}"
     if counts.finished >= counts.asked:

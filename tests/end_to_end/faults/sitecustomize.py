@@ -1,27 +1,42 @@
-"""Kills a search at a chosen point; loaded by Python itself where this folder is on PYTHONPATH.
+"""Harms a search at a chosen point; loaded by Python itself where this folder is on PYTHONPATH.
 
-``TUNE_SSL_FAULT=point:count`` names a point and how often it is passed before it kills the driver:
+``TUNE_SSL_FAULT=point:count`` names a point and how often a process passes it before it is hit.
+These kill the driver:
 
-    journal      half of a record is written to the journal
+    journal      half of an event's records is written to the journal
     checkpoint   a worker has written half of a checkpoint
-    named        a rung's checkpoint is in the journal, its value is not
+    named        a rung's checkpoint is stored, the journal does not name it
     reported     a rung's value is in the journal, the worker has no answer
     weights      the weights are stored, the trial is not complete
 
+these harm other parts of a search, where ``TUNE_SSL_MARK=file`` once only, and the file says so:
+
+    worker       a worker has taken a step and is killed
+    disk         the journal's file system is full from here on, in the middle of a record
+    share        the storage is full while a worker stores one checkpoint
+    orphan       a worker stores a checkpoint only when its trial is continued by another
+    forbidden    the storage takes nothing
+
 ``TUNE_SSL_STEPS=file`` counts optimiser steps: one byte each, by whichever process.
+``TUNE_SSL_HIDDEN=folder`` is not there for the processes that see this variable.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib.abc
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import time
+from contextlib import contextmanager
 
 POINT, _, COUNT = os.environ.get("TUNE_SSL_FAULT", "").partition(":")
+MARK = os.environ.get("TUNE_SSL_MARK")
 STEPS = os.environ.get("TUNE_SSL_STEPS")
+HIDDEN = os.environ.get("TUNE_SSL_HIDDEN")
 os.environ.setdefault("TUNE_SSL_DRIVER", str(os.getpid()))  # the first process is the driver
 
 
@@ -29,6 +44,30 @@ def kill_the_driver() -> None:
     """Kill the driver at once, and go no further than it did."""
     os.kill(int(os.environ["TUNE_SSL_DRIVER"]), signal.SIGKILL)
     time.sleep(3600)
+
+
+def mark() -> bool:
+    """Leave the file that says that a point was hit; return False where it is there."""
+    try:
+        with open(MARK, "x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        return False
+    return True
+
+
+def limit_files_to(size) -> None:
+    """Let this process write no further than that into a file: Python ignores the signal."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@contextmanager
+def full_at(size):
+    limit_files_to(size)
+    try:
+        yield
+    finally:
+        limit_files_to(resource.RLIM_INFINITY)
 
 
 class Countdown:
@@ -72,6 +111,8 @@ def in_journal(module) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             kill_the_driver()
+        if POINT == "disk" and countdown.is_over():
+            limit_files_to(os.stat(self._path).st_size + len(data) // 2)
         original(self, data)
 
     module.RunJournal._append = append
@@ -85,6 +126,17 @@ def in_storage(module) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.with_name(f".{path.name}.{os.getpid()}.tmp").write_bytes(data[: len(data) // 2])
             kill_the_driver()
+        if POINT == "forbidden":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        if POINT == "share" and path.suffix == ".pt" and countdown.is_over():
+            with full_at(len(data) // 2):
+                original(path, data)
+        if POINT == "orphan" and path.suffix == ".pt" and countdown.is_over() and mark():
+            wait_for_another_attempt(path)
+            original(path, data)
+            with open(MARK, "w") as file:
+                file.write(str(path))
+            return
         original(path, data)
         if POINT == "weights" and path.suffix == ".safetensors" and countdown.is_over():
             kill_the_driver()
@@ -92,19 +144,31 @@ def in_storage(module) -> None:
     module.write_atomically = write
 
 
+def wait_for_another_attempt(checkpoint) -> None:
+    attempts = checkpoint.parents[1]
+    while list(attempts.glob("attempt-*")) == [checkpoint.parent]:
+        time.sleep(0.02)
+
+
 def in_study(module) -> None:
     if POINT == "named":
         after(module.SearchStudy, "name_checkpoint", kill_when_over)
+
+
+def in_driver(module) -> None:
     if POINT == "reported":
-        after(module.SearchStudy, "report", kill_when_over)
+        after(module.SearchDriver, "_write_metrics", kill_when_over)
 
 
 def in_loop(module) -> None:
     def count() -> None:
-        with open(STEPS, "ab") as file:
-            file.write(b".")
+        if STEPS:
+            with open(STEPS, "ab") as file:
+                file.write(b".")
+        if POINT == "worker" and countdown.is_over() and mark():
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    if STEPS:
+    if STEPS or POINT == "worker":
         after(module.Training, "_train_step", count)
 
 
@@ -112,6 +176,7 @@ PATCHES = {
     "tune_ssl.journal": in_journal,
     "tune_ssl.storage": in_storage,
     "tune_ssl.study": in_study,
+    "tune_ssl.driver": in_driver,
     "ssl_core.training.loop": in_loop,
 }
 
@@ -139,4 +204,13 @@ class Patching(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         PATCHES[module.__name__](module)
 
 
+def hide(event, arguments) -> None:
+    """Refuse what an audit hook sees of a folder."""
+    path = arguments[0] if arguments and event.startswith(("open", "os.")) else None
+    if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(HIDDEN):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+
+
+if HIDDEN:
+    sys.addaudithook(hide)
 sys.meta_path.insert(0, Patching())

@@ -1,0 +1,103 @@
+"""What a search survives or is stopped by on one host: a killed worker, full disks, a torn journal.
+
+With one trial at a time it must end as the undisturbed search does, to the last bit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.command import (
+    FAULTS,
+    SMALL,
+    outcome_of,
+    run,
+    trial_events,
+    trials_of,
+    weights_of,
+)
+from tune_ssl.study import BEGAN_AT
+
+pytestmark = pytest.mark.slow
+
+SEARCH = (*SMALL, "--trials", "9", "--concurrency", "1", "--seed", "7")
+
+
+def steps_of(cwd: Path) -> int:
+    return (cwd / "steps").stat().st_size
+
+
+def harmed(cwd: Path, fault: str, *arguments: str):
+    """Run a search, or what ``arguments`` say, with a fault in it."""
+    return run(
+        *(arguments or (*SEARCH, "--name", "run")),
+        cwd=cwd,
+        PYTHONPATH=FAULTS,
+        TUNE_SSL_FAULT=fault,
+        TUNE_SSL_MARK=str(cwd / "mark"),
+        TUNE_SSL_STEPS=str(cwd / "steps"),
+    )
+
+
+def assert_same(cwd: Path, calm: Path) -> None:
+    """Compare a search with the undisturbed one; every trial must have ended once."""
+    one, other = cwd / "runs" / "run", calm / "runs" / "run"
+    assert outcome_of(one) == outcome_of(other)
+    assert weights_of(one) == weights_of(other) != {}
+    assert sorted(event["trial"] for event in trial_events(one, "ended")) == list(range(9))
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the undisturbed search was run."""
+    cwd = tmp_path_factory.mktemp("calm")
+    ended = harmed(cwd, "")
+    assert ended.returncode == 0, ended.stderr
+    return cwd
+
+
+@pytest.mark.parametrize(
+    ("fault", "checkpoint", "repeated", "reason"),
+    [
+        ("worker:10", 6, 4, "worker process has died"),
+        ("share:2", 2, 4, "step-000006.pt cannot be written"),
+    ],
+)
+def test_a_trial_continues_from_its_last_checkpoint(
+    calm: Path, tmp_path: Path, fault, checkpoint, repeated, reason
+):
+    """The worker is killed at step 10 of the first trial, or cannot store its second checkpoint."""
+    ended = harmed(tmp_path, fault)
+    assert ended.returncode == 0, ended.stderr
+    folder = tmp_path / "runs" / "run"
+    [waited] = trial_events(folder, "waiting")
+    assert (waited["trial"], waited["attempt"]) == (0, 1)
+    assert reason in waited["reason"]
+    assert trials_of(folder)[0].system_attrs[BEGAN_AT] == checkpoint
+    assert steps_of(tmp_path) == steps_of(calm) + repeated
+    assert_same(tmp_path, calm)
+
+
+def test_a_full_disk_stops_the_driver_and_a_torn_journal_is_mended(calm: Path, tmp_path: Path):
+    ended = harmed(tmp_path, "disk:60")
+    folder = tmp_path / "runs" / "run"
+    journal = folder / "study.journal"
+    assert ended.returncode == 1, ended.stderr
+    last = ended.stderr.strip().splitlines()[-1]
+    assert str(journal) in last
+    assert f"resume {folder}" in last
+    assert journal.read_bytes().endswith(b"\n")
+    assert trial_events(folder, "ended")
+
+    # The host stops as well: the file's last block comes back as it was on the disk.
+    before = journal.read_bytes()
+    torn = before[: before.rstrip(b"\n").rfind(b"\n") + 20] + b"\0" * 4096
+    journal.write_bytes(torn)
+    ended = harmed(tmp_path, "", "resume", "run", "--concurrency", "1", "--no-dashboard")
+    assert ended.returncode == 0, ended.stderr
+    [kept] = folder.glob("study.journal.torn-*")
+    assert f"study.journal ended in {kept.stat().st_size} bytes of a torn record" in ended.stderr
+    assert kept.name in ended.stderr
+    assert_same(tmp_path, calm)
