@@ -81,7 +81,7 @@ def test_a_trial_continues_from_its_last_checkpoint(
 
 
 def test_a_full_disk_stops_the_driver_and_a_torn_journal_is_mended(calm: Path, tmp_path: Path):
-    ended = harmed(tmp_path, "disk:60")
+    ended = harmed(tmp_path, "disk:25")
     folder = tmp_path / "runs" / "run"
     journal = folder / "study.journal"
     assert ended.returncode == 1, ended.stderr
