@@ -38,7 +38,7 @@ def _circumstances(path: Path) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "command": " ".join([f"python -m benchmarks.{path.stem}", *sys.argv[1:]]),
         "commit": commit,
-        "hardware": {key: described[key] for key in ("processor", "cores", "gpus")}
-        | {"load": round(os.getloadavg()[1], 1)},
+        "hardware": {key: described[key] for key in ("processor", "cores", "gpus")},
+        "load": round(os.getloadavg()[1], 1),
         "versions": described["versions"],
     }

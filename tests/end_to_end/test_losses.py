@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from tests.end_to_end.command import (
     FAULTS,
@@ -62,13 +63,14 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("fault", "checkpoint", "repeated", "reason"),
     [
         ("worker:10", 6, 4, "worker process has died"),
+        ("hang:10", 6, 4, "no sign of life for 5 s or more"),
         ("share:2", 2, 4, "step-000006.pt cannot be written"),
     ],
 )
 def test_a_trial_continues_from_its_last_checkpoint(
     calm: Path, tmp_path: Path, fault, checkpoint, repeated, reason
 ):
-    """The worker is killed at step 10 of the first trial, or cannot store its second checkpoint."""
+    """The worker dies or hangs at step 10 of the first trial, or cannot store its second checkpoint."""
     ended = harmed(tmp_path, fault)
     assert ended.returncode == 0, ended.stderr
     folder = tmp_path / "runs" / "run"
@@ -78,6 +80,19 @@ def test_a_trial_continues_from_its_last_checkpoint(
     assert trials_of(folder)[0].system_attrs[BEGAN_AT] == checkpoint
     assert steps_of(tmp_path) == steps_of(calm) + repeated
     assert_same(tmp_path, calm)
+
+
+def test_a_loss_that_is_not_finite_ends_its_trial_without_a_value(tmp_path: Path):
+    ended = harmed(tmp_path, "nan:10")
+    assert ended.returncode == 0, ended.stderr
+    trials = trials_of(tmp_path / "runs" / "run")
+    assert {trial.state for trial in trials} == {TrialState.PRUNED}
+    diverged = [trial for trial in trials if 6 in trial.intermediate_values and trial.value is None]
+    assert diverged[0].number == 0  # the published default, which no rung cuts
+    assert {trial.user_attrs["reason"] for trial in diverged} == {
+        "the loss was not finite by step 18"
+    }
+    assert steps_of(tmp_path) <= sum(18 if t in diverged else 6 for t in trials)
 
 
 def test_a_full_disk_stops_the_driver_and_a_torn_journal_is_mended(calm: Path, tmp_path: Path):

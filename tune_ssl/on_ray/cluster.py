@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from ssl_core.errors import UserError
-from tune_ssl.machine import DASHBOARD_PORT, free_port_from, ray_token_path, usable_cpus
+from tune_ssl.machine import ray_token_path, usable_cpus
 
 ANSWER_SECONDS = 5.0
 UNANSWERED = 3
@@ -123,8 +123,7 @@ def _start(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
         num_gpus=gpus,
         object_store_memory=2 * image_bytes + OBJECT_STORE_BASE,
         include_dashboard=None if dashboard else False,  # True would end the search without it
-        dashboard_host="127.0.0.1",
-        dashboard_port=free_port_from(DASHBOARD_PORT) if dashboard else None,
+        dashboard_host="127.0.0.1",  # and the first free port, which Ray takes if none is named
         log_to_driver=False,
         logging_level="error",
         configure_logging=True,

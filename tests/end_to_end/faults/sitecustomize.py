@@ -12,10 +12,12 @@ These kill the driver:
 these harm other parts of a search, where ``TUNE_SSL_MARK=file`` once only, and the file says so:
 
     worker       a worker has taken a step and is killed
+    hang         a worker has taken a step and does nothing any more; five seconds are too long
     disk         the journal's file system is full from here on, in the middle of a record
     share        the storage is full while a worker stores one checkpoint
     orphan       a worker stores a checkpoint only when its trial is continued by another
     forbidden    the storage takes nothing
+    nan          no loss is finite from that step of a trial on
 
 ``TUNE_SSL_STEPS=file`` counts optimiser steps: one byte each, by whichever process.
 ``TUNE_SSL_HIDDEN=folder`` is not there for the processes that see this variable.
@@ -165,11 +167,20 @@ def in_loop(module) -> None:
         if STEPS:
             with open(STEPS, "ab") as file:
                 file.write(b".")
-        if POINT == "worker" and countdown.is_over() and mark():
-            os.kill(os.getpid(), signal.SIGKILL)
+        if POINT in ("worker", "hang") and countdown.is_over() and mark():
+            if POINT == "worker":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(3600)
 
-    if STEPS or POINT == "worker":
+    if POINT == "nan":
+        module.Training.finite = property(lambda training: training.step < int(COUNT))
+    if STEPS or POINT in ("worker", "hang"):
         after(module.Training, "_train_step", count)
+
+
+def in_scheduler(module) -> None:
+    if POINT == "hang":
+        module.SILENT_SECONDS = 5.0
 
 
 PATCHES = {
@@ -178,6 +189,7 @@ PATCHES = {
     "tune_ssl.study": in_study,
     "tune_ssl.driver": in_driver,
     "ssl_core.training.loop": in_loop,
+    "tune_ssl.on_ray.scheduler": in_scheduler,
 }
 
 
