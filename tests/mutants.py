@@ -75,6 +75,7 @@ TESTS = {
     "tune_ssl/sampler.py": ("tests/tune_ssl/test_sampler.py",),
     "tune_ssl/simulator.py": ("tests/tune_ssl/test_simulator.py",),
     "tune_ssl/study.py": ("tests/tune_ssl/test_study.py", "tests/tune_ssl/test_workflows.py"),
+    "tune_ssl/trial.py": ("tests/tune_ssl/test_trial.py",),
     "tune_ssl/warm_start.py": ("tests/tune_ssl/test_warm_start.py",),
     "ssl_core/data/folder.py": ("tests/ssl_core/test_data_folder.py",),
     "tune_ssl/workflows/plan.py": ("tests/tune_ssl/test_workflows.py",),
@@ -1028,6 +1029,35 @@ MUTANTS = (
         "tune_ssl/journal.py",
         "    os.truncate(path, good)\n",
         "",
+    ),
+    Mutant(
+        "journal: writes go on after those of an event failed",
+        "tune_ssl/journal.py",
+        "                    self._lost = error\n",
+        "",
+    ),
+    Mutant(
+        "driver: files go before the journal says that their trial has ended",
+        "tune_ssl/driver.py",
+        "            verdict = self._verdict(report)\n        if report.value",
+        "            verdict = self._verdict(report)\n            self._retire(report.number)\n"
+        "        if report.value",
+    ),
+    Mutant(
+        "worker: a rung measured in part is taken for measured",
+        "tune_ssl/worker.py",
+        "        if measured is None:\n"
+        "            return self._report(SLICE, began, checkpoint=checkpoint)\n"
+        "        self._reported_step = work.step\n",
+        "        self._reported_step = work.step\n"
+        "        if measured is None:\n"
+        "            return self._report(SLICE, began, checkpoint=checkpoint)\n",
+    ),
+    Mutant(
+        "trial: training on continues a measuring that was begun before",
+        "tune_ssl/trial.py",
+        "        self._measuring = None\n        self._training.run(",
+        "        self._training.run(",
     ),
     Mutant(
         "worker: no checkpoint at a rung",
