@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -31,7 +31,7 @@ from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
 from tune_ssl.asha import rung_steps
 from tune_ssl.journal import MemoryJournal
-from tune_ssl.simulator import simulate
+from tune_ssl.simulator import Searched, simulate
 from tune_ssl.study import Assignment, SearchStudy, Verdict
 
 RECORD = Path(__file__).with_name("time_to_target.json")
@@ -47,26 +47,6 @@ TARGET = 95
 
 Trace = list[tuple[int, float]]
 """(steps spent, worth of what is held then), in order of time."""
-
-
-class Search(Protocol):
-    """What ``simulate`` drives, and what it holds for its user."""
-
-    rungs: tuple[int, ...]
-
-    def next(self) -> Assignment | None:
-        """Return the next trial."""
-
-    def start(self, number: int, attempt: int) -> None:
-        """Note that a trial has begun."""
-
-    def report(self, number: int, attempt: int, step: int, value: float) -> Verdict:
-        """Hear of a rung."""
-
-    def complete(
-        self, number: int, attempt: int, value: float, result: Mapping[str, Any]
-    ) -> Verdict:
-        """Hear of the full length."""
 
 
 class PlainSearch:
@@ -138,7 +118,7 @@ class Budgeted:
             it; otherwise only trials of full length are.
     """
 
-    def __init__(self, search: Search, replay: Replay, budget: int, *, any_length: bool) -> None:
+    def __init__(self, search: Searched, replay: Replay, budget: int, *, any_length: bool) -> None:
         self.rungs = search.rungs
         self.trace: Trace = []
         self._search = search
