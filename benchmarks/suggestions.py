@@ -42,7 +42,6 @@ from tune_ssl.sampler import (
     BEST_SHOWN,
     NEWEST_SHOWN,
     History,
-    NumberSeededSampler,
     make_sampler,
     tpe,
 )
@@ -164,9 +163,7 @@ def sampler_of(arm: str, seed: int, *, conditional: bool) -> BaseSampler:
     if arm == "random":
         return make_sampler("random", seed, conditional=conditional)
     best, newest = SHOWN.get(arm, (10**9, 10**9))
-    return NumberSeededSampler(
-        lambda own: tpe(own, conditional=conditional), seed, History(best=best, newest=newest)
-    )
+    return tpe(seed, conditional=conditional, history=History(best=best, newest=newest))
 
 
 def cost(name: str, trials: int, repeats: int) -> dict[str, Any]:

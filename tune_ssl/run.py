@@ -509,8 +509,13 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
 
 def write_yaml(path: Path, value: Any) -> None:
     """Write plain values as YAML, atomically."""
-    text = yaml.dump(value, Dumper=SAFE_DUMPER, sort_keys=False, allow_unicode=True, width=100)
-    write_atomically(path, text.encode())
+    write_atomically(path, yaml_text(value).encode())
+
+
+def yaml_text(value: Any) -> str:
+    """Return plain values as YAML, in their order."""
+    text: str = yaml.dump(value, Dumper=SAFE_DUMPER, sort_keys=False, allow_unicode=True, width=100)
+    return text
 
 
 def _starts(given: Any) -> tuple[dict[str, Any], ...]:

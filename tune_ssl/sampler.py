@@ -178,23 +178,25 @@ def make_sampler(
     """
     if name == "random":
         return NumberSeededSampler(lambda own: RandomSampler(seed=own), seed)
+    return tpe(seed, conditional=conditional, history=History(foreign))
+
+
+def tpe(seed: int, *, conditional: bool, history: History) -> BaseSampler:
+    """Return TPE that is shown a history; ``conditional`` as in ``make_sampler``."""
     searched = IntersectionSearchSpace(include_pruned=True)
 
     def make(own: int) -> BaseSampler:
-        sampler = tpe(own, conditional=conditional)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is experimental
+            # The constant liar would only look at running trials, which no history shows, and
+            # write each suggestion twice.
+            sampler = TPESampler(
+                seed=own, multivariate=True, group=conditional, constant_liar=False
+            )
         sampler._search_space = searched  # a new one reads all trials again: a fifth of the cost
         return sampler
 
-    return NumberSeededSampler(make, seed, History(foreign))
-
-
-def tpe(seed: int, *, conditional: bool) -> TPESampler:
-    """Return one trial's sampler; ``conditional`` as in ``make_sampler``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is marked experimental
-        # The constant liar would only look at running trials, which no history shows, and write
-        # each suggestion twice.
-        return TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=False)
+    return NumberSeededSampler(make, seed, history)
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, float]:

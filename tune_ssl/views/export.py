@@ -8,12 +8,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from optuna.trial import FixedTrial, FrozenTrial
 
 from ssl_core.errors import UserError
 from tune_ssl.best import WEIGHTS_KEPT, RankedTrial, rank_trials
-from tune_ssl.run import RunConfig, trial_seed
+from tune_ssl.run import RunConfig, trial_seed, yaml_text
 
 FORMATS = ("yaml", "json", "csv")
 
@@ -51,7 +50,7 @@ def format_records(records: list[dict[str, Any]], form: str) -> str:
     if form == "json":
         return json.dumps(records, indent=2) + "\n"
     if form == "yaml":
-        return yaml.safe_dump(records, sort_keys=False, allow_unicode=True, width=100)
+        return yaml_text(records)
     return _csv(records)
 
 

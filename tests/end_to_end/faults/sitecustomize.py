@@ -12,7 +12,7 @@ These kill the driver:
 these harm other parts of a search, where ``TUNE_SSL_MARK=file`` once only, and the file says so:
 
     worker       a worker has taken a step and is killed
-    hang         a worker has taken a step and does nothing any more; five seconds are too long
+    hang         a worker has taken a step and does nothing any more; for it, five seconds are too long
     disk         the journal's file system is full from here on, in the middle of a record
     share        the storage is full while a worker stores one checkpoint
     orphan       a worker stores a checkpoint only when its trial is continued by another
@@ -179,8 +179,19 @@ def in_loop(module) -> None:
 
 
 def in_scheduler(module) -> None:
+    usual, original = module.SILENT_SECONDS, module.DriverScheduler._kill_silent
+    found = False
+
+    def kill_silent(self):  # a worker that starts on a slow machine is silent for long, too
+        nonlocal found
+        hangs = os.path.exists(MARK) and not found
+        module.SILENT_SECONDS = 5.0 if hangs else usual
+        running = len(self._driver.running)
+        original(self)
+        found = found or (hangs and len(self._driver.running) < running)
+
     if POINT == "hang":
-        module.SILENT_SECONDS = 5.0
+        module.DriverScheduler._kill_silent = kill_silent
 
 
 PATCHES = {
