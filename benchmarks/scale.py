@@ -43,7 +43,17 @@ from tune_ssl.simulator import DriverTime, Event, replay, simulate
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Assignment, Checkpoint, SearchStudy, Verdict
 from tune_ssl.trial import pack_correct
-from tune_ssl.worker import CHECKPOINT_FRACTION, END, NON_FINITE, RUNG, SLICE, Lengths, SliceReport
+from tune_ssl.worker import (
+    CHECKPOINT_FRACTION,
+    END,
+    LONGEST_SLICE,
+    NON_FINITE,
+    RUNG,
+    SLICE,
+    SLICE_FRACTION,
+    Lengths,
+    SliceReport,
+)
 from tune_ssl.workflows.opening import open_study
 
 RECORD = Path(__file__).with_name("scale.json")
@@ -225,7 +235,9 @@ def simulated(
             stopwatch=stopwatch,
             start=options.tune_start,
             result=options.tune_result,
-            slice_length=LENGTHS.slice_seconds,
+            slice_length=max(
+                LENGTHS.slice_seconds, min(SLICE_FRACTION * TRIAL_SECONDS, LONGEST_SLICE)
+            ),
         ),
     )
     counts = study.counts()

@@ -8,16 +8,20 @@ opening, and a write that fails is taken back.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Container, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial, TrialState
 
 from ssl_core.errors import UserError
 
@@ -139,6 +143,65 @@ class MemoryJournal(BaseJournalBackend):
     def together(self) -> Iterator[None]:
         """See ``RunJournal``; there is nothing to flush."""
         yield
+
+
+class SearchStorage(JournalStorage):
+    """Optuna's storage of one study, whose cost grows with the open trials, not with all.
+
+    As shipped, it goes through every trial whenever it is asked for some. Here finished ones,
+    which never change, are gone through once.
+    """
+
+    def __init__(self, journal: BaseJournalBackend) -> None:
+        self._listed: list[FrozenTrial] = []
+        self._open: set[int] = set()
+        self._finished: Counter[TrialState] = Counter()
+        super().__init__(journal)
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """See ``optuna.storages.BaseStorage``."""
+        with self._thread_lock:
+            self._update(study_id)
+            if states is None:
+                found = self._listed.copy()
+            elif any(state in states for state in self._finished):
+                found = [trial for trial in self._listed if trial.state in states]
+            else:
+                found = [trial for trial in self._open_trials() if trial.state in states]
+            return copy.deepcopy(found) if deepcopy else found
+
+    def open_trials(self, study_id: int) -> list[FrozenTrial]:
+        """Return the trials that run or wait, by number; not to be changed."""
+        with self._thread_lock:
+            self._update(study_id)
+            return self._open_trials()
+
+    def finished(self, study_id: int) -> Counter[TrialState]:
+        """Return how many trials ended in which state."""
+        with self._thread_lock:
+            self._update(study_id)
+            return self._finished.copy()
+
+    def _open_trials(self) -> list[FrozenTrial]:
+        return [self._listed[number] for number in sorted(self._open)]
+
+    def _update(self, study_id: int) -> None:
+        self._sync_with_backend()
+        trial_ids = self._replay_result._study_id_to_trial_ids.get(study_id, [])
+        for number in range(len(self._listed), len(trial_ids)):
+            self._listed.append(self._replay_result.get_trial(trial_ids[number]))
+            self._open.add(number)
+        for number in list(self._open):
+            trial = self._replay_result.get_trial(trial_ids[number])
+            self._listed[number] = trial
+            if trial.state.is_finished():
+                self._open.discard(number)
+                self._finished[trial.state] += 1
 
 
 def open_journal(path: Path) -> tuple[RunJournal, str | None]:

@@ -25,8 +25,8 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-BEST_SHOWN = 300
-NEWEST_SHOWN = 200
+BEST_SHOWN = 600
+NEWEST_SHOWN = 400
 
 
 class History:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces.joint import DefaultTrial, StudySpace, Suggestion
 from ssl_core.errors import UserError
 from tune_ssl.asha import RungDecision, decide
-from tune_ssl.journal import MemoryJournal, RunJournal
+from tune_ssl.journal import MemoryJournal, RunJournal, SearchStorage
 from tune_ssl.sampler import make_sampler
 from tune_ssl.warm_start import WarmStart
 
@@ -145,7 +146,7 @@ class SearchStudy:
         self.rungs = rungs
         self._reduction_factor = reduction_factor
         self._journal = journal
-        self._storage = JournalStorage(journal)
+        self._storage = SearchStorage(journal)
         conditional = len(list(space.cells())) > 1
         found = self._storage.get_all_studies()
         if found:
@@ -178,7 +179,8 @@ class SearchStudy:
 
     def counts(self) -> Counts:
         """Return how many trials are in which condition."""
-        return count(self.get_trials(), self.trials)
+        open_trials = self._storage.open_trials(self._id)
+        return count(open_trials, self.trials, finished=self._storage.finished(self._id))
 
     def attributes(self) -> dict[str, Any]:
         """Return what was written about the whole study."""
@@ -225,9 +227,8 @@ class SearchStudy:
 
     def next(self) -> Assignment | None:
         """Return the next trial to run: a waiting one first, else a new one, None if none is left."""
-        trials = self.get_trials()
-        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-        if len(trials) - waiting >= self.trials:
+        running = sum(t.state == TrialState.RUNNING for t in self._storage.open_trials(self._id))
+        if running + self._storage.finished(self._id).total() >= self.trials:
             return None
         with self.together():
             trial = self._study.ask()
@@ -407,9 +408,14 @@ def is_running(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and begun
 
 
-def count(trials: Iterable[FrozenTrial], asked: int) -> Counts:
-    """Return how many trials are in which condition; running are those that began to train."""
-    states = dict.fromkeys(TrialState, 0)
+def count(
+    trials: Iterable[FrozenTrial], asked: int, *, finished: Mapping[TrialState, int] | None = None
+) -> Counts:
+    """Return how many trials are in which condition; running are those that began to train.
+
+    ``finished`` counts trials that are not among ``trials``.
+    """
+    states = Counter(finished)
     queued = 0
     for trial in trials:
         states[trial.state] += 1

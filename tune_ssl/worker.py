@@ -1,6 +1,6 @@
 """The worker's side of a trial: slices, rungs, checkpoints. Knows nothing of Ray.
 
-A trial is advanced in slices that end at the next rung, or after a few seconds, measuring
+A trial is advanced in slices that end at the next rung, or after some seconds, measuring
 included: a slice is a sign of life, and between two of them a trial can be stopped or stored at its
 exact step.
 """
@@ -21,6 +21,9 @@ from tune_ssl.study import Checkpoint
 from tune_ssl.trial import Measured, Work, WorkFactory
 
 CHECKPOINT_FRACTION = 0.02
+SLICE_FRACTION = 0.004
+LONGEST_SLICE = 15.0
+"""Seconds; a signal is answered by storing checkpoints between slices, and Slurm allows 30."""
 CHECKPOINTS_KEPT = 2
 
 SLICE, RUNG, END = "slice", "rung", "end"
@@ -73,7 +76,10 @@ class SliceReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """How long a slice may take, and how long a trial may go without a checkpoint, in seconds."""
+    """How long a slice may take, and how long a trial may go without a checkpoint, in seconds.
+
+    In a long training both grow with it: a thousand trials at once are not to flood the driver.
+    """
 
     slice_seconds: float = 5.0
     checkpoint_seconds: float = 60.0
@@ -172,7 +178,7 @@ class TrialRunner:
         # A trial killed between a rung's checkpoint and its report comes back standing on the
         # rung: then the report is made first.
         if work.step not in self._rungs or work.step == self._reported_step:
-            work.run(self._next_rung(work.step), self._lengths.slice_seconds)
+            work.run(self._next_rung(work.step), self._slice_length(work))
         if not work.finite:
             return self._report(NON_FINITE, began)
         if work.step not in self._rungs:
@@ -181,7 +187,7 @@ class TrialRunner:
         if work.step == self._rungs[-1]:
             return self._end(work, began)
         checkpoint = self.store_checkpoint()
-        measured = work.measure(self._lengths.slice_seconds)
+        measured = work.measure(self._slice_length(work))
         if measured is None:
             return self._report(SLICE, began, checkpoint=checkpoint)
         self._reported_step = work.step
@@ -191,7 +197,7 @@ class TrialRunner:
 
     def _end(self, work: Work, began: float) -> SliceReport:
         assert self._task is not None
-        measured = work.measure(self._lengths.slice_seconds)
+        measured = work.measure(self._slice_length(work))
         if measured is None:
             return self._report(SLICE, began)
         if not measured.finite:
@@ -227,9 +233,18 @@ class TrialRunner:
         return next(rung for rung in self._rungs if rung > step)
 
     def _checkpoint_interval(self, work: Work) -> float:
-        seconds_per_step = (self._clock() - self._began) / max(work.step - self._first_step, 1)
-        full_length = seconds_per_step * self._rungs[-1]
-        return max(self._lengths.checkpoint_seconds, CHECKPOINT_FRACTION * full_length)
+        return max(self._lengths.checkpoint_seconds, CHECKPOINT_FRACTION * self._full_length(work))
+
+    def _slice_length(self, work: Work) -> float:
+        wanted = min(SLICE_FRACTION * self._full_length(work), LONGEST_SLICE)
+        return max(self._lengths.slice_seconds, wanted)
+
+    def _full_length(self, work: Work) -> float:
+        """Return how many seconds the whole training takes, as far as one can tell."""
+        steps = work.step - self._first_step
+        if steps == 0:
+            return 0.0
+        return (self._clock() - self._began) / steps * self._rungs[-1]
 
     def _report(
         self,

@@ -10,16 +10,25 @@ import socket
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import begin, make_study, records_of, study_on
-from tune_ssl.journal import JournalWriteError, MemoryJournal, RunJournal, open_journal
+from tune_ssl.journal import (
+    JournalWriteError,
+    MemoryJournal,
+    RunJournal,
+    SearchStorage,
+    open_journal,
+)
 from tune_ssl.run import RunDirectory, run_lock
 
 
@@ -388,6 +397,58 @@ class TestMemoryJournal:
         journal.append_logs(records[2:])
         assert list(journal.read_logs(0)) == records
         assert list(journal.read_logs(4)) == records[4:]
+
+
+class TestSearchStorage:
+    """It must say what Optuna's own says of the same journal, whenever it is asked."""
+
+    STATES = (None, *((state,) for state in TrialState), (TrialState.RUNNING, TrialState.FAIL))
+
+    @pytest.fixture
+    def pair(self, tmp_path):
+        path = tmp_path / "journal"
+        ours, theirs = (
+            SearchStorage(RunJournal(path)),
+            JournalStorage(JournalFileBackend(str(path))),
+        )
+        return ours, theirs, ours.create_new_study([StudyDirection.MAXIMIZE], "study")
+
+    def same(self, ours, theirs, study) -> None:
+        for states in self.STATES:
+            assert ours.get_all_trials(study, False, states) == theirs.get_all_trials(
+                study, False, states
+            )
+        trials = theirs.get_all_trials(study)
+        assert ours.open_trials(study) == [t for t in trials if not t.state.is_finished()]
+        ended = Counter(trial.state for trial in trials if trial.state.is_finished())
+        assert ours.finished(study) == ended
+
+    @pytest.mark.parametrize("writer", [0, 1])
+    def test_after_every_event_whoever_wrote_it(self, pair, writer):
+        ours, theirs, study = pair
+        writes = pair[writer]
+        self.same(ours, theirs, study)
+        ends = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING)
+        for number, end in enumerate(2 * ends):
+            trial = writes.create_new_trial(study)
+            assert trial == number
+            self.same(ours, theirs, study)
+            writes.set_trial_user_attr(trial, "reason", "because")
+            self.same(ours, theirs, study)
+            if number > 3:
+                writes.set_trial_state_values(trial, end, [0.5] if number % 4 == 0 else None)
+                self.same(ours, theirs, study)
+        writes.set_trial_state_values(1, TrialState.PRUNED)
+        self.same(ours, theirs, study)
+
+    def test_what_it_returns_may_be_kept_and_a_deep_copy_changed(self, pair):
+        ours, theirs, study = pair
+        ours.create_new_trial(study)
+        kept = ours.get_all_trials(study, deepcopy=False)
+        ours.get_all_trials(study)[0].user_attrs["mine"] = True
+        ours.create_new_trial(study)
+        assert len(kept) == 1
+        self.same(ours, theirs, study)
 
 
 HOLD = """

@@ -107,6 +107,14 @@ class TestSlices:
         ]
         assert [report.seconds for report in reports] == [3.0, 5.0, 1.0, 5.0, 5.0, 5.0, 3.0]
 
+    @pytest.mark.parametrize(("steps", "seconds"), [(1000, 5.0), (2500, 10.0), (100_000, 15.0)])
+    def test_they_are_longer_in_a_long_training_up_to_a_quarter_of_a_minute(
+        self, bench, steps, seconds
+    ):
+        """The first comes before anything is known of the training's length."""
+        reports = bench(rungs=(steps,)).begin().slices(20)
+        assert [report.seconds for report in reports] == [5.0] + 19 * [seconds]
+
     def test_a_step_longer_than_a_slice_is_one_slice(self, bench):
         reports = bench(seconds_per_step=60.0, rungs=(2, 4)).begin().slices()
         assert [(report.kind, report.step) for report in reports] == [
@@ -195,8 +203,8 @@ class TestCheckpoints:
         assert [report.step for report in reports if report.checkpoint] == [60, 120, 180, 240]
 
     def test_and_not_more_often_than_every_fiftieth_of_the_trial(self, bench):
-        lengths = Lengths(slice_seconds=5.0, checkpoint_seconds=10.0)
-        reports = bench(rungs=(2000,), lengths=lengths).begin().slices(30)
+        lengths = Lengths(slice_seconds=10.0, checkpoint_seconds=10.0)
+        reports = bench(rungs=(2000,), lengths=lengths).begin().slices(15)
         assert [report.step for report in reports if report.checkpoint] == [40, 80, 120]
 
     def test_a_rung_s_checkpoint_starts_the_time_anew(self, bench):
@@ -293,11 +301,11 @@ class TestContinuing:
 
     def test_the_interval_between_checkpoints_counts_the_steps_of_this_attempt(self, bench):
         """2,000 steps of one second: a fiftieth is 40 seconds, wherever the attempt began."""
-        lengths = Lengths(slice_seconds=5.0, checkpoint_seconds=10.0)
+        lengths = Lengths(slice_seconds=10.0, checkpoint_seconds=10.0)
         first = bench(rungs=(2000,), lengths=lengths).begin()
-        stored = [report.checkpoint for report in first.slices(170) if report.checkpoint][-1]
+        stored = [report.checkpoint for report in first.slices(85) if report.checkpoint][-1]
         second = bench(rungs=(2000,), lengths=lengths).begin(attempt=2, checkpoint=stored)
-        steps = [report.step for report in second.slices(20) if report.checkpoint]
+        steps = [report.step for report in second.slices(10) if report.checkpoint]
         assert steps == [stored.step + 40, stored.step + 80]
 
 
