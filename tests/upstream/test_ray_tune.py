@@ -62,3 +62,12 @@ def test_a_trial_that_is_not_a_number_does_not_stay_running(searcher: Any) -> No
     searcher.suggest("one")
     searcher.on_trial_complete("one", {"accuracy": math.nan, "training_iteration": 1})
     assert searcher._ot_study.trials[0].state != TrialState.RUNNING
+
+
+def test_a_trial_is_put_into_snapshots_where_ours_keeps_it_out() -> None:
+    """Not a defect: where this fails, ``tuning._no_snapshots`` costs time and saves none."""
+    from ray.tune.execution.tune_controller import TuneController
+
+    from tune_ssl.on_ray import tuning
+
+    assert hasattr(TuneController, tuning._INTO_SNAPSHOT)
