@@ -10,10 +10,10 @@ every trial it sees anew for each suggestion.
 from __future__ import annotations
 
 import bisect
-import copy
 import warnings
 import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
@@ -27,6 +27,23 @@ from optuna.trial import FrozenTrial, TrialState
 
 BEST_SHOWN = 600
 NEWEST_SHOWN = 400
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownTrial:
+    """A finished trial as TPE reads it; made once, where Optuna's own works its fields out each time.
+
+    ``internal`` holds the parameters as numbers, as Optuna models them.
+    """
+
+    number: int
+    state: TrialState
+    value: float | None
+    params: dict[str, Any]
+    internal: dict[str, float]
+    distributions: dict[str, BaseDistribution]
+    intermediate_values: dict[int, float]
+    constraints: dict[str, float]
 
 
 class History:
@@ -55,11 +72,11 @@ class History:
         self._finished: list[int] = []
         self._open: set[int] = set()
         self._known = 0
-        self._foreign = {trial.number: trial for trial in foreign}
-        for trial in self._foreign.values():
+        self._trials: dict[int, ShownTrial] = {}
+        for trial in foreign:
             self._add(trial)
 
-    def of(self, study: Study) -> list[FrozenTrial]:
+    def of(self, study: Study) -> list[ShownTrial]:
         """Return what is shown, by number; trials that are not finished are left out."""
         trials = study._get_trials(deepcopy=False, use_cache=True)
         self._open.update(range(self._known, len(trials)))
@@ -73,12 +90,10 @@ class History:
                 self._add(trial)
         shown = {number for *_, number in self._ordered[: self._best]}
         shown.update(self._finished[-self._newest :])
-        return [
-            _as_shown(self._foreign[number] if number < 0 else trials[number])
-            for number in sorted(shown)
-        ]
+        return [self._trials[number] for number in sorted(shown)]
 
     def _add(self, trial: FrozenTrial) -> None:
+        self._trials[trial.number] = _as_shown(trial)
         bisect.insort(self._ordered, (*_order(trial), trial.number))
         bisect.insort(self._finished, trial.number)
 
@@ -91,7 +106,7 @@ class _Shown:
         self._history = history
 
     @cached_property
-    def _trials(self) -> list[FrozenTrial]:
+    def _trials(self) -> list[ShownTrial]:
         return self._history.of(self._study)
 
     def __getattr__(self, name: str) -> Any:
@@ -102,8 +117,8 @@ class _Shown:
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        if states is None:
+    ) -> list[ShownTrial]:
+        if states is None or (TrialState.COMPLETE in states and TrialState.PRUNED in states):
             return self._trials
         return [trial for trial in self._trials if trial.state in states]
 
@@ -190,13 +205,27 @@ def tpe(seed: int, *, conditional: bool, history: History) -> BaseSampler:
             warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is experimental
             # The constant liar would only look at running trials, which no history shows, and
             # write each suggestion twice.
-            sampler = TPESampler(
+            sampler = _ShownTPESampler(
                 seed=own, multivariate=True, group=conditional, constant_liar=False
             )
         sampler._search_space = searched  # a new one reads all trials again: a fifth of the cost
         return sampler
 
     return NumberSeededSampler(make, seed, history)
+
+
+class _ShownTPESampler(TPESampler):
+    """TPE that takes the numbers a shown trial holds; Optuna's converts them for each suggestion."""
+
+    def _get_internal_repr(
+        self,
+        trials: list[FrozenTrial],
+        search_space: dict[str, BaseDistribution],
+        study: Study,
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        rows = [cast("ShownTrial", trial).internal for trial in trials]
+        having = [row for row in rows if search_space.keys() <= row.keys()]
+        return {name: np.asarray([row[name] for row in having]) for name in search_space}
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, float]:
@@ -209,9 +238,18 @@ def _order(trial: FrozenTrial) -> tuple[float, float, float]:
     return 1.0, -float(step), -value
 
 
-def _as_shown(trial: FrozenTrial) -> FrozenTrial:
-    if trial.state != TrialState.PRUNED or trial.values is not None:
-        return trial
-    shown = copy.copy(trial)
-    shown.intermediate_values = {}
-    return shown
+def _as_shown(trial: FrozenTrial) -> ShownTrial:
+    lost = trial.state == TrialState.PRUNED and trial.values is None
+    return ShownTrial(
+        number=trial.number,
+        state=trial.state,
+        value=trial.value,
+        params=trial.params,
+        internal={
+            name: distribution.to_internal_repr(trial.params[name])
+            for name, distribution in trial.distributions.items()
+        },
+        distributions=trial.distributions,
+        intermediate_values={} if lost else trial.intermediate_values,
+        constraints=trial.constraints,
+    )

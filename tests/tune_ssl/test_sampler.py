@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from optuna.samplers import TPESampler
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import TrialState
 
@@ -344,6 +345,26 @@ def test_it_does_not_matter_when_the_history_was_looked_at():
         if place % 7 == 0:
             looking.of(study)
     assert looking.of(study) == History(best=20, newest=10).of(study)
+
+
+@every_space
+def test_what_is_shown_leads_to_the_suggestion_of_optunas_own_sampler(monkeypatch, space):
+    """Its trials are other objects, with the numbers worked out once; TPE makes the same of them."""
+
+    def search():
+        return run_to_the_end(make_study(**options(space, "tpe", trials=40)))
+
+    ours = search()
+    monkeypatch.setattr("tune_ssl.sampler._ShownTPESampler", TPESampler)
+    monkeypatch.setattr(
+        "tune_ssl.sampler._Shown._get_trials",
+        lambda shown, deepcopy=True, states=None, use_cache=False: [
+            trial
+            for trial in shown._study._get_trials(deepcopy=False, use_cache=True)
+            if trial.state in (states or (TrialState.COMPLETE, TrialState.PRUNED))
+        ],
+    )
+    assert search() == ours
 
 
 def test_a_suggestion_of_tpe_rests_on_what_is_shown(monkeypatch):
