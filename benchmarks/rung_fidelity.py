@@ -23,11 +23,24 @@ from benchmarks.record_curves import MAX_STEPS, MEASURED_AT
 from benchmarks.records import write_record
 from benchmarks.replay import Curves, Floats
 from ssl_core.names import ALGORITHM_NAMES
-from tune_ssl.asha import decide, rung_steps
+from tune_ssl.asha import decide
 
 RECORD = Path(__file__).with_name("rung_fidelity.json")
-CANDIDATES = ((None, 3), (100, 3), (150, 3), (50, 2), (75, 2), (100, 2), (25, 4), (50, 4), (75, 4))
-"""(grace, reduction factor); the first is the default."""
+CANDIDATES = (
+    ((100, 200), 2),
+    ((50, 100), 2),
+    ((75, 150), 2),
+    ((50, 100, 200, 400), 2),
+    ((75, 150, 300), 2),
+    ((150, 300), 2),
+    ((50, 150), 3),
+    ((100, 300), 3),
+    ((150,), 3),
+    ((25, 100, 400), 4),
+    ((50, 200), 4),
+)
+"""(rungs, reduction factor). The first stands for the default, whose rungs lie at a quarter and half
+of the length: 113 and 225 of 450 steps, so a little later than where curves were measured."""
 
 
 def main() -> None:
@@ -43,11 +56,11 @@ def main() -> None:
             method,
             values[method],
             worth[method],
-            rung_steps(MAX_STEPS, grace=grace, reduction_factor=factor),
+            (*rungs, MAX_STEPS),
             factor,
             options,
         )
-        for grace, factor in CANDIDATES
+        for rungs, factor in CANDIDATES
         for method in values
     ]
     spearman = {method: correlations(values[method], worth[method]) for method in values}

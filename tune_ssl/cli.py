@@ -294,7 +294,7 @@ def search(
     reduction_factor: Annotated[
         OptionalInt,
         typer.Option(
-            help="ASHA keeps one trial in so many at a rung. \\[default: 3]", rich_help_panel=SEARCH
+            help="ASHA keeps one trial in so many at a rung. \\[default: 2]", rich_help_panel=SEARCH
         ),
     ] = None,
     grace: Annotated[

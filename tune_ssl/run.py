@@ -100,7 +100,9 @@ class RunConfig:
     seed: int = 0
     sampler: str = "tpe"
     scheduler: str = "asha"
-    reduction_factor: int = 3
+    reduction_factor: int = (
+        2  # 3 cuts the winner of a third of the searches: benchmarks/rung_fidelity.json
+    )
     grace: int | None = None
     device: str = "auto"
     cpus_per_trial: float = 1.0

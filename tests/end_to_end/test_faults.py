@@ -28,7 +28,7 @@ TRIALS = 45
 RUNGS = (15, 45, 135)
 SEARCH = (
     *("--alg", "supervised", "--max-steps", str(RUNGS[-1]), "--trials", str(TRIALS)),
-    *("--concurrency", "1", "--seed", "7", "--no-dashboard"),
+    *("--reduction-factor", "3", "--concurrency", "1", "--seed", "7", "--no-dashboard"),
 )
 RESUME = ("--concurrency", "1", "--no-dashboard")
 HARD_POINTS = ("journal:40", "checkpoint:3", "named:3", "reported:3", "weights:1")

@@ -205,7 +205,7 @@ def quality(parameters) -> float:
 def small_config(**changes) -> RunConfig:
     """Return settings of a search with rungs at 3, 9 and 27."""
     settings = {"alg": ("mean_teacher",), "trials": 6, "max_steps": RUNGS[-1], "seed": 0}
-    return RunConfig(**settings | changes)
+    return RunConfig(**settings | {"reduction_factor": 3} | changes)
 
 
 def tiny_images() -> SplitImages:

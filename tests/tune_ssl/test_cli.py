@@ -102,7 +102,7 @@ class TestBadSearch:
             ((*SEARCH, "--labels", "5"), "labels is 5, fewer than the 10 classes"),
             ((*SEARCH, "--validation", "5000"), "more than the"),
             ((*SEARCH, "--validation", "0"), "validation is 0"),
-            ((*SEARCH, "--max-steps", "8"), "max-steps is 8, too short"),
+            ((*SEARCH, "--max-steps", "3"), "max-steps is 3, too short"),
             ((*SEARCH, "--grace", "450"), "grace is 450"),
             ((*SEARCH, "--reduction-factor", "1"), "reduction-factor is 1"),
             ((*SEARCH, "--time-limit", "soon"), "time-limit is 'soon'"),
@@ -380,7 +380,7 @@ class TestDryRun:
         out, err = capsys.readouterr()
         assert code == 0
         assert "methods: ict / mse, vat / kl\n" in out
-        assert "rungs: 50, 150; full length 450\n" in out
+        assert "rungs: 113, 225; full length 450\n" in out
         assert "trials: 9, the first 2 with published defaults\n" in out
         assert "at most 4050\n" in out
         assert "20 labeled + 777 unlabeled to train on, 400 to choose on" in err.replace("\n", " ")

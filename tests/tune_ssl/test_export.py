@@ -249,7 +249,7 @@ class TestSearchReadsItBack:
         assert len(tried) > defaults
 
     def test_the_search_has_the_settings_of_the_exported_trainings(self, run, files, records):
-        config = settings_from(files["yaml"], {})
+        config = settings_from(files["yaml"], {"reduction_factor": 3})
         assert set(config.alg) == {record["algorithm"] for record in records}
         assert set(config.divergence) == {r["divergence"] for r in records} - {None}
         assert config.steps == 27

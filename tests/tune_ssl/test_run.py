@@ -168,7 +168,7 @@ ILLEGAL = [
     ("split_seed", [-1, 2**32, 1.5, "0", None, True]),
     ("flip", [True]),  # of digits
     ("model", ["wrn-28", "wrn-11-2", "wrn-10-0", "resnet18", ""]),
-    ("max_steps", [0, -1, 8, 10.5, "450", True]),
+    ("max_steps", [0, -1, 3, 10.5, "450", True]),
     ("batch_size", [0, 1, -5, 2.5, "50", True]),
     ("unlabeled_ratio", [0, -1, 1.5, "1", None, True]),
     ("optimizer", ["rmsprop", None, 1]),
@@ -231,7 +231,7 @@ class TestIllegalValues:
             ({"alg": ["supervised"], "divergence": ["mse"]}, "supervised"),
             ({"alg": ["supervised"], "entropy_min": 0.1}, "entropy"),
             ({"alg": ["ict", "supervised"], "entropy_min": "search"}, "entropy"),
-            ({"alg": ["ict"], "max_steps": 8}, "too short"),
+            ({"alg": ["ict"], "max_steps": 3}, "too short"),
         ],
     )
     def test_so_are_settings_that_do_not_go_together(self, given, words):
@@ -239,8 +239,8 @@ class TestIllegalValues:
             RunConfig.from_mapping(given)
 
     def test_short_trainings_are_legal_without_rungs(self):
-        config = RunConfig.from_mapping({"alg": "ict", "max_steps": 8, "scheduler": "none"})
-        assert config.rungs() == (8,)
+        config = RunConfig.from_mapping({"alg": "ict", "max_steps": 3, "scheduler": "none"})
+        assert config.rungs() == (3,)
 
 
 class TestResolved:
@@ -251,7 +251,7 @@ class TestResolved:
             "wrn-10-1",
             50,
         )
-        assert config.rungs() == (50, 150, 450)
+        assert config.rungs() == (113, 225, 450)
         data = config.data()
         assert (data.num_labels, data.num_validation) == (20, 400)
 
@@ -269,7 +269,7 @@ class TestResolved:
 
     def test_the_space_knows_the_rungs_and_the_card(self):
         space = RunConfig(alg=("vat",), dataset="svhn", max_steps=900).space(10)
-        assert space.first_rung == pytest.approx(1 / 9)
+        assert space.first_rung == pytest.approx(1 / 4)
         assert (space.max_steps, space.setting, space.num_classes) == (900, "svhn", 10)
         assert RunConfig(alg=("ict",), entropy_min="search").space(10).entropy_weight is None
         assert RunConfig(alg=("ict",), entropy_min=0.5).space(10).entropy_weight == 0.5

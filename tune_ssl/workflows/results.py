@@ -85,7 +85,7 @@ def describe_algorithms() -> list[dict[str, Any]]:
     described = []
     for name in ALGORITHM_NAMES:
         space = StudySpace(
-            algorithms=(name,), num_classes=10, max_steps=card.max_steps, first_rung=1 / 9
+            algorithms=(name,), num_classes=10, max_steps=card.max_steps, first_rung=1 / 4
         )
         recorder = _RangeRecorder()
         space.suggest(recorder)
