@@ -136,6 +136,20 @@ class StudySpace:
         """Return the published default of every cell, in the order of ``cells``."""
         return [self._default(algorithm, divergence) for algorithm, divergence in self.cells()]
 
+    def outline(self) -> dict[str, dict[str, list[float]]]:
+        """Return what tells this space from another: for each cell and value its low, middle and high.
+
+        Values as a training is given them, so that a change of a scale shows, too; to nine digits.
+        """
+        outline: dict[str, dict[str, list[float]]] = {}
+        for algorithm, divergence in self.cells():
+            context = self.context(algorithm, divergence)
+            draws = [SEARCH_SPACES[algorithm](_At(part), context) for part in (0.0, 0.5, 1.0)]
+            outline[f"{algorithm} / {divergence}"] = {
+                name: [float(f"{draw[name]:.9g}") for draw in draws] for name in draws[0]
+            }
+        return outline
+
     def context(self, algorithm: str, divergence: str | None) -> SpaceContext:
         """Return the context in which one cell's space is drawn."""
         return SpaceContext(
@@ -225,15 +239,20 @@ class StudySpace:
         )
 
 
-class _Lowest:
-    """A trial that answers with the low end of every range."""
+class _At:
+    """A trial that answers with one place of every range, from 0 at its low end to 1 at its high."""
+
+    def __init__(self, place: float) -> None:
+        self._place = place
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return low
+        if log:
+            return float(low * (high / low) ** self._place)
+        return low + self._place * (high - low)
 
 
 def _searched_names(context: SpaceContext) -> tuple[str, ...]:
-    return tuple(SEARCH_SPACES[context.algorithm](_Lowest(), context))
+    return tuple(SEARCH_SPACES[context.algorithm](_At(0.0), context))
 
 
 def _moved(

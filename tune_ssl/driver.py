@@ -28,6 +28,7 @@ from tune_ssl.worker import (
     NON_FINITE,
     OUT_OF_MEMORY,
     RUNG,
+    SLICE,
     SliceReport,
     Task,
     attempt_folder,
@@ -73,6 +74,7 @@ class SearchDriver:
         storage: checkpoints and weights, written by workers, tidied here.
         shared_device: several trials share a device, so that one's lack of memory may be
             another's doing.
+        began: when the invocation began, by the clock; None for now.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class SearchDriver:
         limits: Limits | None = None,
         shared_device: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        began: float | None = None,
     ) -> None:
         self.study = study
         self.config = config
@@ -98,7 +101,7 @@ class SearchDriver:
         self._limits = limits or Limits()
         self._shared_device = shared_device
         self._clock = clock
-        self._began = clock()
+        self._began = clock() if began is None else began
         self._weights_dropped: set[int] = set()
         self._failures: Counter[str] = Counter()
         self._device_seconds = float(
@@ -143,6 +146,9 @@ class SearchDriver:
         trial = self.running.get(report.number)
         if trial is None or trial.attempt != report.attempt:
             return Verdict.STALE
+        if report.kind == SLICE and report.checkpoint is None:  # nothing the journal shall know
+            self._hear(trial, report)
+            return Verdict.CONTINUE
         with self.study.together():
             self._hear(trial, report)
             if report.checkpoint is not None:
@@ -269,7 +275,7 @@ class SearchDriver:
         trial.slice_seconds = max(trial.slice_seconds, report.seconds)
         trial.unwritten_seconds += report.seconds
         self._device_seconds += report.seconds
-        if report.kind != "slice" or report.checkpoint is not None:
+        if report.kind != SLICE or report.checkpoint is not None:
             self._write_seconds(report.number)
 
     def _verdict(self, report: SliceReport) -> Verdict:
@@ -279,7 +285,12 @@ class SearchDriver:
             return self.study.report(number, attempt, report.step, value)
         if report.kind == END:
             assert value is not None
-            result = {**report.details, "weights": report.weights, "host": report.host}
+            result = {
+                **report.details,
+                "weights": report.weights,
+                "weights_sha256": report.weights_sha256,
+                "host": report.host,
+            }
             return self.study.complete(number, attempt, value, result)
         if report.kind == NON_FINITE:
             reason = f"the loss was not finite by step {report.step}"

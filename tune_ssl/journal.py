@@ -112,6 +112,8 @@ class RunJournal(JournalFileBackend):
             self._write_lock.release()
 
     def _append(self, data: bytes) -> None:
+        if not data:
+            return
         size = os.stat(self._path).st_size
         try:
             with open(self._path, "ab") as file:

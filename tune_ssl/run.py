@@ -333,8 +333,10 @@ class RunDirectory:
 
     def check_new(self) -> None:
         """Raise UserError where a run of that name exists."""
-        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {"lock"}:
-            return  # left by a driver that was killed before it wrote anything
+        if self.path.is_dir() and all(
+            entry.name == "lock" or entry.name.endswith(".tmp") for entry in self.path.iterdir()
+        ):
+            return  # left by a driver that was killed before its first file was there
         if self.path.exists() or self.path.is_symlink():
             raise UserError(
                 f"run {self.name!r} exists in {str(self.path.parent)!r}; allowed: a new name; give another "

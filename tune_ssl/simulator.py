@@ -246,7 +246,8 @@ class _RecordedJournal(MemoryJournal):
         return len(self._logs) < len(self._records)
 
     def ahead(self, by: int = 0) -> dict[str, Any]:
-        return dict(self._records[len(self._logs) + by])
+        place = len(self._logs) + by
+        return dict(self._records[place]) if place < len(self._records) else {}
 
     def take(self) -> None:
         """Let the next record be as it is."""
@@ -268,7 +269,9 @@ def _reported(study: SearchStudy, journal: _RecordedJournal, record: dict[str, A
     """Report a recorded value again; return how many decisions that were."""
     number, attempt = _trial_of(study, record)
     if record["step"] == study.rungs[-1]:
-        result = journal.ahead(1)["system_attr"][RESULT]
+        result = journal.ahead(1).get("system_attr", {}).get(RESULT)
+        if result is None:
+            raise ReplayError(f"a driver was killed inside the end of trial {number}")
         study.complete(number, attempt, record["intermediate_value"], result)
         return 0
     study.report(number, attempt, record["step"], record["intermediate_value"])

@@ -81,7 +81,8 @@ def check_comparable(
         for key, value in earlier["settings"].items()
         if key not in FREE and now["settings"].get(key) != value
     ]
-    differing += [key for key in ("images_crc32", "split_sha256") if earlier[key] != now[key]]
+    facts = ("images_crc32", "split_sha256", "labels_sha256")
+    differing += [key for key in facts if earlier[key] != now[key]]
     if differing:
         raise UserError(
             f"values of run {run!r} do not compare with those of this search ({'; '.join(differing)}); "

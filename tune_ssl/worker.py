@@ -69,6 +69,7 @@ class SliceReport:
     details: dict[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     weights: str | None = None
+    weights_sha256: str | None = None
     reason: str | None = None
     error: str | None = None
     host: str = ""
@@ -203,9 +204,10 @@ class TrialRunner:
         if not measured.finite:
             return self._report(NON_FINITE, began, measured)
         work.verify()
-        path = weights_path(self._task.number, self._task.attempt)
-        self._to_storage(path, work.weights())
-        return self._report(END, began, measured, weights=path)
+        path, data = weights_path(self._task.number, self._task.attempt), work.weights()
+        self._to_storage(path, data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        return self._report(END, began, measured, weights=path, weights_sha256=sha256)
 
     def _to_storage(self, path: str, data: bytes) -> None:
         try:
@@ -254,6 +256,7 @@ class TrialRunner:
         *,
         checkpoint: Checkpoint | None = None,
         weights: str | None = None,
+        weights_sha256: str | None = None,
         error: Exception | None = None,
     ) -> SliceReport:
         assert self._task is not None
@@ -267,6 +270,7 @@ class TrialRunner:
             details=measured.details if measured else {},
             checkpoint=checkpoint,
             weights=weights,
+            weights_sha256=weights_sha256,
             reason=None if error is None else _one_line(error),
             error=None if error is None else "".join(traceback.format_exception(error)),
             host=socket.gethostname(),

@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from tune_ssl.study import read_trials
+from tune_ssl.study import RESULT, read_trials
 
 COMMAND = [sys.executable, "-m", "tune_ssl.cli"]
 FAULTS = str(Path(__file__).with_name("faults"))
@@ -56,6 +56,7 @@ class Running:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                process_group=0,
             )
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 120) -> None:
@@ -91,7 +92,7 @@ def trials_of(run_folder: Path) -> list[FrozenTrial]:
 
 
 def outcome_of(run_folder: Path) -> list[tuple[Any, ...]]:
-    """Return what happened to every trial, as values that can be compared."""
+    """Return what happened to every trial, the weights it ended with too, to be compared."""
     return [
         (
             trial.number,
@@ -99,6 +100,7 @@ def outcome_of(run_folder: Path) -> list[tuple[Any, ...]]:
             trial.params,
             trial.value,
             tuple(sorted(trial.intermediate_values.items())),
+            trial.system_attrs.get(RESULT, {}).get("weights_sha256"),
         )
         for trial in trials_of(run_folder)
     ]

@@ -27,14 +27,21 @@ def finished_once(folder: Path, asked: int) -> None:
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_drains_and_resume_continues_from_the_exact_step(start, tmp_path: Path, number):
+@pytest.mark.parametrize(
+    ("number", "to"),
+    [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg)],
+    ids=["driver", "group"],
+)
+def test_a_signal_drains_and_resume_continues_from_the_exact_step(
+    start, tmp_path: Path, number, to
+):
+    """Also one to the whole process group, as timeout and batch systems send it."""
     running = start(
         *LONG, "--trials", "4", "--scheduler", "none", "--name", "drained", cwd=tmp_path
     )
     folder = tmp_path / "runs" / "drained"
     running.wait_until(lambda: ended_trials(folder) >= 1 and last_event(folder) == "started")
-    running.process.send_signal(number)
+    to(running.process.pid, number)
     assert running.end() == 130
     trials = trials_of(folder)
     assert TrialState.RUNNING not in {trial.state for trial in trials}

@@ -310,6 +310,19 @@ class TestDeviceSeconds:
         assert run.trials()[0].user_attrs[SECONDS] == pytest.approx(14.0)
 
 
+class TestJournal:
+    def test_a_slice_between_rungs_does_not_touch_it(self, new_run, monkeypatch):
+        run = new_run()
+        task = run.driver.next()
+        run.driver.started(task.number, task.attempt)
+        before = run.directory.journal_path.stat().st_size
+        monkeypatch.setattr(run.journal, "_locked", lambda: pytest.fail("the journal was locked"))
+        report = SliceReport(number=0, attempt=1, step=2, kind=SLICE, seconds=3.0, host="here")
+        assert run.driver.handle(report) is Verdict.CONTINUE
+        assert run.directory.journal_path.stat().st_size == before
+        assert (run.driver.running[0].step, run.driver.device_seconds()) == (2, 3.0)
+
+
 class TestLimits:
     def test_the_time_limit_drains_and_is_of_this_invocation(self, new_run):
         run = new_run(limits=Limits(seconds=40.0))
@@ -327,6 +340,15 @@ class TestLimits:
         again.finish()
         assert not again.driver.limit_reached
         assert again.driver.counts().finished == 6
+
+    def test_the_time_limit_counts_from_when_the_command_was_given(self, new_run):
+        clock = FakeClock()
+        run = new_run(limits=Limits(seconds=40.0), clock=clock, began=clock() - 39.5)
+        assert run.driver.elapsed() == 39.5
+        assert run.driver.seconds_allowed() == 0.5
+        run.clock.advance(0.5)
+        run.driver.check_limits()
+        assert run.driver.draining == "time limit reached"
 
     def test_device_hours_are_of_all_invocations(self, new_run):
         limits = Limits(device_seconds=40.0)

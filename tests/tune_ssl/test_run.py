@@ -392,6 +392,9 @@ class TestNewRun:
         """A driver that was killed before it wrote anything leaves one."""
         RunDirectory(tmp_path / "ict").create()
         new_run("ict", str(tmp_path), small_config()).create()
+        (tmp_path / "ict" / "lock").write_text("")
+        (tmp_path / "ict" / ".config.yaml.17.tmp").write_text("alg: [i")
+        new_run("ict", str(tmp_path), small_config()).create()
 
     def test_so_is_one_taken_by_a_file_or_a_dangling_link(self, tmp_path):
         (tmp_path / "file").write_text("")

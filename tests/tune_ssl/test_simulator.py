@@ -224,6 +224,12 @@ def test_replay_tells_one_changed_record(eventful, key, change, which):
         replay_of(eventful)
 
 
+def test_replay_tells_where_a_driver_was_killed_inside_the_end_of_a_trial(eventful):
+    last = max(p for p, record in enumerate(eventful) if record.get("step") == RUNGS[-1])
+    with pytest.raises(ReplayError, match="killed inside the end of trial"):
+        replay_of(eventful[: last + 1])
+
+
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"reduction_factor": 2}, {"sampler": "random"}])
 def test_replay_tells_other_settings(eventful, changes):
     with pytest.raises(ReplayError, match="record"):

@@ -489,9 +489,8 @@ class TestRecover:
             reopened = study_on(copy)
             assert reopened.recover("killed") == [0]
             assert begin(reopened).number == 0
-            assert reopened.complete(
-                0, reopened.get_trial(0).system_attrs["tune_ssl:attempt"], 0.5, {}
-            )
+            attempt = reopened.get_trial(0).system_attrs["tune_ssl:attempt"]
+            assert reopened.complete(0, attempt, 0.5, {}) is Verdict.STOP
             assert reopened.get_trial(0).state == TrialState.COMPLETE
 
     def test_trials_that_fail_by_it_are_not_left_running(self, tmp_path):

@@ -122,6 +122,12 @@ def test_values_that_do_not_compare_are_refused(earlier, changes, words):
         trials_to_start_from(following(earlier, **changes), tiny_images())
 
 
+def test_so_are_other_labels(earlier):
+    other = dataclasses.replace(tiny_images(), labels=tiny_images().labels[::-1].copy())
+    with pytest.raises(UserError, match=r"do not compare .*\(labels_sha256\)"):
+        trials_to_start_from(following(earlier), other)
+
+
 def test_so_are_other_images(earlier):
     other = dataclasses.replace(tiny_images(), images=tiny_images().images + 1)
     with pytest.raises(UserError, match=r"do not compare .*\(images_crc32\)"):

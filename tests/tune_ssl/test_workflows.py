@@ -16,6 +16,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from search_spaces import common
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import (
     NUM_CLASSES,
@@ -243,7 +244,7 @@ class TestOpening:
         other = dataclasses.replace(tiny_images(), images=tiny_images().images + 1)
         monkeypatch.setattr("tests.tune_ssl.fakes.tiny_images", lambda: other)
         before = run.study.attributes(), run.file("config.yaml").read_bytes()
-        with pytest.raises(UserError, match=r"images of run 'run' have changed \(images_crc32\)"):
+        with pytest.raises(UserError, match=r"pixels: images_crc32 was .* and is"):
             open_study(run.config, run.directory)
         assert (run.study.attributes(), run.file("config.yaml").read_bytes()) == before
 
@@ -251,7 +252,36 @@ class TestOpening:
         run = Run(tmp_path / "run")
         other = dataclasses.replace(tiny_images(), fingerprint="1" * 64)
         monkeypatch.setattr("tests.tune_ssl.fakes.tiny_images", lambda: other)
-        with pytest.raises(UserError, match=r"have changed \(split_sha256\)"):
+        with pytest.raises(
+            UserError, match=r"which images are labeled.*: split_sha256 was .* and is 1111"
+        ):
+            open_study(run.config, run.directory)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"labels": tiny_images().labels[::-1].copy()},
+            {"validation_labels": tiny_images().validation_labels[::-1].copy()},
+            {"class_names": tuple(f"other {name}" for name in tiny_images().class_names)},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_and_other_labels_on_the_same_images(self, tmp_path, monkeypatch, change):
+        run = Run(tmp_path / "run")
+        other = dataclasses.replace(tiny_images(), **change)
+        monkeypatch.setattr("tests.tune_ssl.fakes.tiny_images", lambda: other)
+        with pytest.raises(UserError, match=r"labels and class names: labels_sha256 was .* and is"):
+            open_study(run.config, run.directory)
+
+    def test_a_space_that_changed_is_refused_with_the_difference(self, tmp_path, monkeypatch):
+        """As a new version of the package may do; stored trials would mean other values."""
+        run = Run(tmp_path / "run")
+        low, high = common.weight_range(run.study.space.context("mean_teacher", "mse"))
+        monkeypatch.setattr(common, "weight_range", lambda context: (low, 10 * high))
+        before = f"{low:g}, {(low * high) ** 0.5:g}, {high:g}"
+        now = f"{low:g}, {(10 * low * high) ** 0.5:g}, {10 * high:g}"
+        words = f"unlabeled_weight of mean_teacher / mse was {before} and is {now}"
+        with pytest.raises(UserError, match=re.escape(words)):
             open_study(run.config, run.directory)
 
     @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import socket
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private import services
 
 from ssl_core.errors import UserError
 from tune_ssl.machine import ray_token_path, usable_cpus
@@ -117,6 +119,26 @@ def protect_token() -> None:
 
 def _start(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
     _quiet_settings()
+    with _in_a_group_of_their_own():
+        return _init_local(dashboard, image_bytes, gpus)
+
+
+@contextmanager
+def _in_a_group_of_their_own() -> Iterator[None]:
+    """Start Ray's processes outside this process's group.
+
+    A signal to the whole group, as timeout, systemd and batch systems send it, would otherwise end
+    Ray under a driver that is about to drain. They still end with the driver: Ray asks the kernel for it.
+    """
+    original = services.ConsolePopen
+    services.ConsolePopen = functools.partial(original, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = original
+
+
+def _init_local(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
     return ray.init(
         address="local",  # otherwise any cluster on this host would be joined
         num_cpus=usable_cpus(),  # Ray ignores affinity and cgroup limits

@@ -61,12 +61,20 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
         """Tell the driver that a worker is gone: exceptions of a trial arrive as reports."""
         task = task_of(trial)
         self._driver.lost(task.number, task.attempt, _why_lost(trial))
+        self._forget(trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Nothing: the verdict was carried out."""
+        """The verdict was carried out."""
+        self._forget(trial)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Nothing: the driver closes what is left."""
+        """The driver closes what is left."""
+        self._forget(trial)
+
+    def _forget(self, trial: Any) -> None:
+        number = task_of(trial).number
+        if self._trials.get(number) is trial:  # it may have been handed out again
+            del self._trials[number]
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Use Tune's regular call, made several times a second, to look after the search.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,13 @@ from tune_ssl.views.messages import say
 from tune_ssl.warm_start import WarmStart, check_comparable, warm_start
 from tune_ssl.workflows.results import read_run
 
+DATA_FACTS = {
+    "images_crc32": "pixels",
+    "split_sha256": "which images are labeled, unlabeled and validated on",
+    "labels_sha256": "labels and class names",
+}
+"""What a study's values depend on of its data, and what a person calls it."""
+
 
 def open_study(
     config: RunConfig,
@@ -31,7 +39,7 @@ def open_study(
 ) -> SearchStudy:
     """Return the study of a run whose lock is held, with nothing left running.
 
-    Opening a study that an earlier driver was killed while setting up finishes the setting up.
+    Opening a study that an earlier driver was killed while setting up finishes its setting up.
 
     Raises:
         UserError: journal or checkpoint is damaged, or images or settings have changed.
@@ -69,7 +77,7 @@ def open_study(
         study.set_attribute("queued", True)
     interrupted = study.recover("the driver before was lost")
     if interrupted:
-        say(console, f"continuing {len(interrupted)} trials that a lost driver left running.")
+        say(console, f"continuing {len(interrupted)} trials that a lost driver left unfinished.")
     _check_checkpoints(study, directory, storage, console)
     return study
 
@@ -118,9 +126,19 @@ def _facts(config: RunConfig, shared: SplitImages) -> dict[str, Any]:
     return {
         "images_crc32": f"{checksum(shared.images):08x}",
         "split_sha256": shared.fingerprint,
+        "labels_sha256": _labels_sha256(shared),
         "num_classes": shared.num_classes,
         "settings": config.fixed_settings(),
+        "space": config.space(shared.num_classes).outline(),
     }
+
+
+def _labels_sha256(shared: SplitImages) -> str:
+    named = [
+        [shared.class_names[label] for label in labels]
+        for labels in (shared.labels, shared.validation_labels)
+    ]
+    return hashlib.sha256(json.dumps([named, shared.class_names]).encode()).hexdigest()
 
 
 def _keep_facts(
@@ -139,13 +157,39 @@ def _keep_facts(
 def _check_unchanged(
     before: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory
 ) -> None:
-    differing = [key for key in ("images_crc32", "split_sha256") if before[key] != now[key]]
+    directory.check_settings(before["settings"], now["settings"])
+    differing = [
+        f"{what}: {key} was {before[key]} and is {now[key]}"
+        for key, what in DATA_FACTS.items()
+        if before[key] != now[key]
+    ]
     if differing:
         raise UserError(
-            f"the images of run {directory.name!r} have changed ({', '.join(differing)}); allowed: the same "
-            "images, because accuracies would not compare; restore them or begin a new run."
+            f"the data of run {directory.name!r} have changed ({'; '.join(differing)}); allowed: the same "
+            "images and labels, because accuracies would not compare; restore them or begin a new run."
         )
-    directory.check_settings(before["settings"], now["settings"])
+    moved = _space_differences(before["space"], now["space"])
+    if moved:
+        raise UserError(
+            f"the search space of run {directory.name!r} has changed ({'; '.join(moved)}); allowed: the space "
+            "its trials were drawn from, which another version of tune-ssl may have changed; install the "
+            "version environment.json names, or begin a new run."
+        )
+
+
+def _space_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two outlines of a space, cell by cell."""
+    return [
+        f"{name} of {cell} was {_range_text(before, cell, name)} and is {_range_text(now, cell, name)}"
+        for cell in sorted({*before, *now})
+        for name in sorted({*before.get(cell, {}), *now.get(cell, {})})
+        if before.get(cell, {}).get(name) != now.get(cell, {}).get(name)
+    ]
+
+
+def _range_text(outline: Mapping[str, Any], cell: str, name: str) -> str:
+    places = outline.get(cell, {}).get(name)
+    return "not searched" if places is None else ", ".join(f"{place:g}" for place in places)
 
 
 def _first_trials(config: RunConfig, space: StudySpace) -> list[FirstTrial]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class Invocation:
         address: of a Ray cluster to join; None for one on this host.
         ship_code: send our packages to nodes that lack them.
         steal_lock: take a run whose driver is gone where the file system has no locks.
+        began: when the command was given, by ``time.monotonic``: time limits count from there.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -63,6 +65,7 @@ class Invocation:
     dashboard: bool = True
     ship_code: bool = False
     steal_lock: bool = False
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,8 @@ def _run(
         with _removed_if_unusable(directory) if fresh else nullcontext():
             if fresh:
                 describe_starts(config, shared, console)
-                _describe_run(directory, config, shared)
+                directory.write_config(config)
+            _describe_origin(directory, config, shared)
             storage = RunStorage(config.storage or str(directory.path))
             storage.check_writable()
             study = open_study(config, directory, shared, storage, console)
@@ -157,6 +161,7 @@ def _run(
             storage,
             limits=invocation.limits,
             shared_device=0 < (config.gpus_per_trial or 0) < 1,
+            began=invocation.began,
         )
         driver.tidy()
         _announce(directory, cluster, console)
@@ -222,8 +227,10 @@ def _continue_with(directory: RunDirectory) -> str:
     return f"continue with: {command_path('tune-ssl')} resume {directory.path}"
 
 
-def _describe_run(directory: RunDirectory, config: RunConfig, shared: SplitImages) -> None:
-    directory.write_config(config)
+def _describe_origin(directory: RunDirectory, config: RunConfig, shared: SplitImages) -> None:
+    """Write what a run began with; a resume does where the first driver was killed before."""
+    if (directory.path / "split.json").exists():
+        return
     directory.write_json("environment.json", machine.describe())
     directory.write_json(
         "split.json",
