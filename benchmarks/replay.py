@@ -3,7 +3,8 @@
 ``record_curves`` trained random configurations of each method to the full length. Here a suggestion
 is answered with the curve of the recorded configuration nearest to it, so that the real sampler and
 the real pruning run on real trainings, thousands of trials in seconds. What a configuration is worth
-is its test accuracy, averaged over its retrainings on other draws of labels: no search sees it.
+is its test accuracy, averaged over its retrainings on other draws of labels: no search sees it, and
+the training whose curve a search selects on is no part of it.
 """
 
 from __future__ import annotations
@@ -39,21 +40,30 @@ class Curves:
     Attributes:
         values: (configurations, steps) validation accuracy at ``MEASURED_AT``; nan from the first
             evaluation that was not finite on.
-        worth: (configurations,) mean test accuracy of the retrainings, 0 where one diverged.
+        worth: (configurations,) mean test accuracy of the retrainings, one that diverged counting as
+            0; nan where there was none.
+        retrained: how many configurations have at least one retraining.
+
+    Args:
+        retrained_only: leave out configurations that were never retrained.
     """
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, *, retrained_only: bool = False) -> None:
         self.method = method
         self._space = space_of([method])
         lines = read(method)
         drawn = {line["configuration"]: line for line in lines if line["replicate"] == 0}
         tests: dict[int, list[float]] = {number: [] for number in drawn}
         for line in lines:
-            if line["configuration"] in tests:
+            if line["replicate"] and line["configuration"] in tests:
                 tests[line["configuration"]].append(line["test"] if line["finite"] else 0.0)
+        if retrained_only:
+            drawn = {number: line for number, line in drawn.items() if tests[number]}
         self.values = np.array([_padded(line["validation"]) for line in drawn.values()])
-        self.worth = np.array([np.mean(tests[number]) for number in drawn])
-        self.retrainings = min(len(own) for own in tests.values())
+        self.worth = np.array(
+            [np.mean(tests[number]) if tests[number] else math.nan for number in drawn]
+        )
+        self.retrained = int(np.isfinite(self.worth).sum())
         self._names = tuple(next(iter(drawn.values()))["params"])
         params = self._params_of(line["params"] for line in drawn.values())
         self._sorted = np.sort(params, axis=0)
@@ -88,7 +98,7 @@ class Replay:
 
     def __init__(self, methods: Sequence[str]) -> None:
         self.space = space_of(methods)
-        self.curves = {method: Curves(method) for method in methods}
+        self.curves = {method: Curves(method, retrained_only=True) for method in methods}
 
     def __call__(self, suggestion: Suggestion, step: int) -> float:
         """Return the validation accuracy at a step; nan where the training had diverged."""

@@ -26,6 +26,7 @@ from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.asha import decide
 
 RECORD = Path(__file__).with_name("rung_fidelity.json")
+REPLAYS_OF_A_RESAMPLE = 40
 CANDIDATES = (
     ((100, 200), 2),
     ((50, 100), 2),
@@ -63,12 +64,21 @@ def main() -> None:
         for rungs, factor in CANDIDATES
         for method in values
     ]
+    intervals = {
+        method: bootstrap(own, (*CANDIDATES[0][0], MAX_STEPS), CANDIDATES[0][1], options)
+        for method, own in values.items()
+        if options.resamples
+    }
     spearman = {method: correlations(values[method], worth[method]) for method in values}
     for row in rows:
         print(
             f"{row['method']:<13} rungs {row['rungs']} / {row['reduction_factor']}: winner kept "
             f"{row['winner_kept']:.1%}, regret {row['regret']:.2%}, worth {row['worth_lost']:+.2%}, "
             f"steps {row['steps']:.0%}"
+        )
+    for method, (low, high) in intervals.items():
+        print(
+            f"{method:<13} default keeps the winner, 90 % over configurations: {low:.1%} to {high:.1%}"
         )
     for method, own in spearman.items():
         print(f"{method:<13} Spearman with worth: {own}")
@@ -78,8 +88,9 @@ def main() -> None:
             "slots": options.slots,
             "replays": options.replays,
             "configurations": {method: len(own) for method, own in values.items()},
-            "retrainings": min(own.retrainings for own in curves.values()),
+            "retrained": {method: own.retrained for method, own in curves.items()},
             "rows": rows,
+            "bootstrap": intervals,
             "spearman": spearman,
         }
         write_record(RECORD, record)
@@ -96,7 +107,8 @@ def fidelity(
     """Return what pruning at these rungs keeps, over many replays.
 
     ``regret`` is what the best kept trial lacks of the winner's final validation accuracy,
-    ``worth_lost`` what its worth lacks, ``steps`` the share of the steps of full trainings.
+    ``worth_lost`` what its worth lacks where both were retrained, ``steps`` the share of the steps of
+    full trainings.
     """
     generator = np.random.default_rng(0)
     columns = [MEASURED_AT.index(step) for step in rungs]
@@ -116,7 +128,7 @@ def fidelity(
             worth[order[winner]] - worth[order[best]],
             steps / (len(order) * rungs[-1]),
         )
-    kept_share, regret, worth_lost, steps_share = figures.mean(axis=0).round(5).tolist()
+    kept_share, regret, worth_lost, steps_share = np.nanmean(figures, axis=0).round(5).tolist()
     return {
         "method": method,
         "rungs": list(rungs[:-1]),
@@ -126,6 +138,29 @@ def fidelity(
         "worth_lost": worth_lost,
         "steps": steps_share,
     }
+
+
+def bootstrap(
+    values: Floats, rungs: tuple[int, ...], factor: int, options: argparse.Namespace
+) -> list[float]:
+    """Return the 5th and 95th percentile of the share of winners kept, over resampled configurations.
+
+    A thousand replays of 150 configurations hold a dozen different winners, so their mean alone
+    says too much.
+    """
+    generator = np.random.default_rng(1)
+    columns = [MEASURED_AT.index(step) for step in rungs]
+    shares = []
+    for _ in range(options.resamples):
+        pool = values[generator.integers(len(values), size=len(values))][:, columns]
+        kept = 0
+        for _ in range(REPLAYS_OF_A_RESAMPLE):
+            own = pool[generator.permutation(len(pool))[: options.trials]]
+            reached = survivors(own, rungs, factor, options.slots)
+            final = np.nan_to_num(own[:, -1], nan=-1.0)
+            kept += final[reached == len(rungs) - 1].max() == final.max()
+        shares.append(kept / REPLAYS_OF_A_RESAMPLE)
+    return np.quantile(shares, (0.05, 0.95)).round(4).tolist()
 
 
 def survivors(
@@ -157,7 +192,8 @@ def survivors(
 
 def correlations(values: Floats, worth: Floats) -> dict[str, float]:
     """Return Spearman's correlation of each measured step with what configurations are worth."""
-    ranked = np.nan_to_num(values, nan=-1.0)
+    retrained = np.isfinite(worth)
+    ranked, worth = np.nan_to_num(values, nan=-1.0)[retrained], worth[retrained]
     return {
         str(step): round(float(stats.spearmanr(ranked[:, column], worth).statistic), 3)
         for column, step in enumerate(MEASURED_AT)
@@ -169,6 +205,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--replays", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=60)
     parser.add_argument("--record", action="store_true")
     return parser.parse_args()
 

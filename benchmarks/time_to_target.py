@@ -5,8 +5,9 @@
 Simulated searches on recorded learning curves (``replay``), one method or all in a joint study. Every
 strategy spends the same budget of optimiser steps on the same curves with the same seeds. What is
 followed is the worth (mean test accuracy of retrainings, which no strategy sees) of the configuration
-each would hand to its user at that point. The target is the worth that 5 % of random configurations
-reach; a run that never reaches it counts as infinite.
+each would hand to its user at that point. The target is the worth that 5 % of 300 random
+configurations reach, drawn beforehand as the random search draws; a run that never reaches it counts
+as infinite. ``--options`` compares what TPE can be told: start-up trials, candidates, joint models.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from scipy import stats
 from benchmarks.record_curves import MAX_STEPS
 from benchmarks.records import write_record
 from benchmarks.replay import Replay
+from benchmarks.suggestions import OpenStudy
 from search_spaces.joint import StudySpace, Suggestion
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
 from tune_ssl.journal import MemoryJournal
+from tune_ssl.sampler import History, tpe
 from tune_ssl.simulator import Searched, simulate
-from tune_ssl.study import Assignment, SearchStudy, Verdict
+from tune_ssl.study import Assignment, Verdict
 
 RECORD = Path(__file__).with_name("time_to_target.json")
 GRACE, REDUCTION_FACTOR = 100, 2
@@ -40,10 +43,11 @@ RUNGS = (100, 200, MAX_STEPS)
 ENDLESS = 1_000_000
 BATCH, PROMOTED = 27, 3
 """Of top-K: so many random trials to the first rung, so many of them to the full length."""
-GRID = (5, 8, 12, 20, 30, 50)
+GRID = (5, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
 """Budgets at which strategies are compared, in full trainings. Before the first, a search of several
 slots has hardly a trial of full length, and holds nothing."""
-TARGET = 95
+TARGET, DRAWN, DRAWN_FROM = 95, 300, 10**9
+"""The percentile, of how many random configurations, and the seed of the first of them."""
 
 Trace = list[tuple[int, float]]
 """(steps spent, worth of what is held then), in order of time."""
@@ -168,10 +172,17 @@ class Budgeted:
 
 
 def ours(
-    replay: Replay, seed: int, budget: int, slots: int, *, sampler: str, halving: bool
+    replay: Replay,
+    seed: int,
+    budget: int,
+    slots: int,
+    *,
+    sampler: str,
+    halving: bool,
+    **options: Any,
 ) -> Trace:
-    """Search with our study."""
-    study = SearchStudy(
+    """Search with our study; ``options`` are TPE's, where they shall differ."""
+    study = OpenStudy(
         MemoryJournal(),
         replay.space,
         name="simulated",
@@ -181,6 +192,9 @@ def ours(
         reduction_factor=REDUCTION_FACTOR if halving else None,
         sampler=sampler,
     )
+    if options:
+        conditional = len(list(replay.space.cells())) > 1
+        study.use(tpe(seed, conditional=conditional, history=History(), **options))
     search = Budgeted(study, replay, budget, any_length=False)
     simulate(search, replay, slots=slots)
     return search.trace
@@ -221,6 +235,18 @@ STRATEGIES: dict[str, Callable[[Replay, int, int, int], Trace]] = {
 }
 BASELINE, PLAIN, OURS = "random, full length", "OptunaSearch + ASHAScheduler", "tune-ssl"
 
+OPTIONS: dict[str, Callable[[Replay, int, int, int], Trace]] = {
+    name: partial(ours, sampler="tpe", halving=True, **changed)
+    for name, changed in {
+        "5 start-up trials": {"n_startup_trials": 5},
+        "20 start-up trials": {"n_startup_trials": 20},
+        "40 start-up trials": {"n_startup_trials": 40},
+        "64 candidates": {"n_ei_candidates": 64},
+        "a model for each parameter": {"multivariate": False, "group": False},
+    }.items()
+}
+"""What TPE can be told otherwise than in ``tune_ssl.sampler``: 10 start-up trials, 24 candidates."""
+
 
 def main() -> None:
     """Simulate, print, and with ``--record`` write down."""
@@ -235,7 +261,12 @@ def main() -> None:
             f"lacks of plain at most {row['lacks_of_plain']:+.2%}"
         )
     if options.record:
-        record = {"seeds": options.seeds, "slots": options.slots, "target": TARGET, "rows": rows}
+        record = {
+            "seeds": options.seeds,
+            "slots": options.slots,
+            "target": f"percentile {TARGET} of {DRAWN} random configurations",
+            "rows": rows,
+        }
         write_record(RECORD, record)
 
 
@@ -245,17 +276,17 @@ def measure(
     """Return one row for each strategy on one study."""
     replay = Replay(studies[study])
     worth = np.concatenate([own.worth for own in replay.curves.values()])
-    target = float(np.percentile(worth, TARGET))
+    drawn = [replay.worth(suggestion) for suggestion in replay.drawn(DRAWN, DRAWN_FROM)]
+    target = float(np.percentile(drawn, TARGET))
+    names = [*STRATEGIES, *(OPTIONS if options.options else ())]
     jobs = [
-        (studies[study], name, seed, options)
-        for name in STRATEGIES
-        for seed in range(options.seeds)
+        (studies[study], name, seed, options) for name in names for seed in range(options.seeds)
     ]
     with ProcessPoolExecutor(options.processes) as pool:
         traces = list(pool.map(_run, jobs, chunksize=5))
     runs = {
         name: traces[index * options.seeds : (index + 1) * options.seeds]
-        for index, name in enumerate(STRATEGIES)
+        for index, name in enumerate(names)
     }
     held = {name: np.array([at_budgets(trace) for trace in own]) for name, own in runs.items()}
     times = {
@@ -291,7 +322,9 @@ def measure(
 
 def reached_at(trace: Trace, target: float) -> float:
     """Return full trainings spent until the target was held; inf where it never was."""
-    return next((spent / MAX_STEPS for spent, worth in trace if worth >= target), math.inf)
+    budget = GRID[-1] * MAX_STEPS
+    hits = (spent / MAX_STEPS for spent, worth in trace if worth >= target and spent <= budget)
+    return next(hits, math.inf)
 
 
 def at_budgets(trace: Trace) -> list[float]:
@@ -317,7 +350,7 @@ def lacks(held: np.ndarray[Any, Any], of: np.ndarray[Any, Any]) -> float:
 def _run(job: tuple[tuple[str, ...], str, int, argparse.Namespace]) -> Trace:
     methods, name, seed, options = job
     replay = _replays.setdefault(methods, Replay(methods))
-    return STRATEGIES[name](replay, seed, GRID[-1] * MAX_STEPS, options.slots)
+    return (STRATEGIES | OPTIONS)[name](replay, seed, GRID[-1] * MAX_STEPS, options.slots)
 
 
 _replays: dict[tuple[str, ...], Replay] = {}
@@ -338,7 +371,8 @@ def _ratio(value: float | None) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--studies", default=",".join(("any", *ALGORITHM_NAMES)))
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--options", action="store_true", help="also compare TPE's options")
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--processes", type=int, default=machine.usable_cpus())
     parser.add_argument("--record", action="store_true")

@@ -196,8 +196,12 @@ def make_sampler(
     return tpe(seed, conditional=conditional, history=History(foreign))
 
 
-def tpe(seed: int, *, conditional: bool, history: History) -> BaseSampler:
-    """Return TPE that is shown a history; ``conditional`` as in ``make_sampler``."""
+def tpe(seed: int, *, conditional: bool, history: History, **options: Any) -> BaseSampler:
+    """Return TPE that is shown a history; ``conditional`` as in ``make_sampler``.
+
+    ``options`` are Optuna's ``TPESampler``'s, for benchmarks; a search uses those here.
+    """
+    options = {"multivariate": True, "group": conditional} | options
     searched = IntersectionSearchSpace(include_pruned=True)
 
     def make(own: int) -> BaseSampler:
@@ -205,9 +209,7 @@ def tpe(seed: int, *, conditional: bool, history: History) -> BaseSampler:
             warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is experimental
             # The constant liar would only look at running trials, which no history shows, and
             # write each suggestion twice.
-            sampler = _ShownTPESampler(
-                seed=own, multivariate=True, group=conditional, constant_liar=False
-            )
+            sampler = _ShownTPESampler(seed=own, constant_liar=False, **options)
         sampler._search_space = searched  # a new one reads all trials again: a fifth of the cost
         return sampler
 
