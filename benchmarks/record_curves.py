@@ -4,7 +4,7 @@ For each method, random configurations of its search space are trained to the fu
 (20 labels, split seed 0), and measured on the validation images at every step a rung might lie.
 Each is trained again with other seeds on other draws of labels (replicates): the mean test accuracy
 of those says what the configuration is worth. The test images are used for nothing else. A replicate
-has the same draw for all configurations: a draw alone moves the accuracy by 5 points and up to 30,
+has the same draw for all configurations: a draw alone moves the accuracy by five points and more,
 which would otherwise be taken for the configurations' worth.
 
     python -m benchmarks.record_curves --methods ict --configurations 150 --replicates 1
