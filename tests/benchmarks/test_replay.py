@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import record_curves, rung_fidelity, time_to_target
 from benchmarks.record_curves import MEASURED_AT, RandomTrial
-from benchmarks.replay import Replay, space_of
+from benchmarks.replay import Curves, Replay, space_of
 from search_spaces.joint import Suggestion
 
 METHODS = ("supervised", "ict")
@@ -66,7 +66,8 @@ def test_a_recorded_configuration_has_its_own_curve_and_worth(recorded, method, 
     own = quality(given.parameters)
     assert recorded(given, 50) == pytest.approx(own * (1 - math.exp(-0.5)))
     assert recorded(given, 450) == pytest.approx(own * (1 - math.exp(-4.5)))
-    assert recorded.worth(given) == pytest.approx(own + 0.01)
+    # What it is worth is said by the retraining alone, not by the training that is searched on.
+    assert recorded.worth(given) == pytest.approx(own + 0.02)
 
 
 def test_one_that_differs_a_little_has_the_curve_of_its_neighbour(recorded):
@@ -79,6 +80,25 @@ def test_one_that_diverged_is_not_a_number_from_there_on_and_worth_nothing(recor
     assert recorded(suggestion(9), 75) > 0
     assert math.isnan(recorded(suggestion(9), 100))
     assert recorded.worth(suggestion(9)) == 0.0
+
+
+def test_a_configuration_that_was_not_retrained_has_no_worth_and_is_not_replayed(recorded):
+    path = record_curves.FOLDER / "ict.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))  # the last line is the last configuration's retraining
+    whole = Curves("ict")
+    assert (len(whole), whole.retrained) == (CONFIGURATIONS, CONFIGURATIONS - 1)
+    assert np.flatnonzero(np.isnan(whole.worth)).tolist() == [CONFIGURATIONS - 1]
+    assert len(Replay(["ict"]).curves["ict"]) == CONFIGURATIONS - 1
+
+
+def test_the_share_of_winners_kept_has_an_interval_over_configurations():
+    options = argparse.Namespace(trials=30, slots=4, resamples=8)
+    many = np.repeat(np.linspace(0.1, 0.9, 60)[:, None], len(MEASURED_AT), axis=1)
+    assert rung_fidelity.bootstrap(many, (50, 150, 450), 3, options) == [1.0, 1.0]
+    noisy = np.random.default_rng(0).random(many.shape)
+    low, high = rung_fidelity.bootstrap(noisy, (50, 150, 450), 3, options)
+    assert 0.0 <= low < high < 0.9
 
 
 def test_pruning_keeps_the_winner_where_curves_never_cross_and_loses_it_where_they_turn():
@@ -124,10 +144,12 @@ def test_every_strategy_holds_better_and_better_within_its_budget(recorded, name
     assert any(other != trace for other in others)
 
 
-def test_the_trace_is_read_at_budgets_and_at_the_target():
+def test_the_trace_is_read_at_budgets_and_at_the_target(monkeypatch):
+    monkeypatch.setattr(time_to_target, "GRID", (5, 8, 12, 20, 30, 50))
     trace = [(450, 0.5), (450 * 6, 0.8), (450 * 40, 0.9)]
     assert time_to_target.reached_at(trace, 0.8) == 6.0
     assert time_to_target.reached_at(trace, 0.95) == math.inf
+    assert time_to_target.reached_at([*trace, (450 * 51, 0.95)], 0.95) == math.inf  # too late
     assert time_to_target.at_budgets(trace) == [0.5, 0.8, 0.8, 0.8, 0.8, 0.9]
     assert time_to_target.at_budgets([(450 * 9, 0.7)])[:2] == [0.0, 0.0]
 
