@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from optuna.exceptions import ExperimentalWarning
 from scipy import stats
 
 from benchmarks.record_curves import MAX_STEPS
@@ -193,8 +195,7 @@ def ours(
         sampler=sampler,
     )
     if options:
-        conditional = len(list(replay.space.cells())) > 1
-        study.use(tpe(seed, conditional=conditional, history=History(), **options))
+        study.use(tpe(seed, History(), **options))
     search = Budgeted(study, replay, budget, any_length=False)
     simulate(search, replay, slots=slots)
     return search.trace
@@ -242,7 +243,7 @@ OPTIONS: dict[str, Callable[[Replay, int, int, int], Trace]] = {
         "20 start-up trials": {"n_startup_trials": 20},
         "40 start-up trials": {"n_startup_trials": 40},
         "64 candidates": {"n_ei_candidates": 64},
-        "a model for each parameter": {"multivariate": False, "group": False},
+        "one model of all parameters": {"multivariate": True, "group": True},
     }.items()
 }
 """What TPE can be told otherwise than in ``tune_ssl.sampler``: 10 start-up trials, 24 candidates."""
@@ -349,6 +350,7 @@ def lacks(held: np.ndarray[Any, Any], of: np.ndarray[Any, Any]) -> float:
 
 def _run(job: tuple[tuple[str, ...], str, int, argparse.Namespace]) -> Trace:
     methods, name, seed, options = job
+    warnings.simplefilter("ignore", ExperimentalWarning)  # of group=True
     replay = _replays.setdefault(methods, Replay(methods))
     return (STRATEGIES | OPTIONS)[name](replay, seed, GRID[-1] * MAX_STEPS, options.slots)
 
