@@ -12,10 +12,14 @@ def draw_mixing_coefficients(alpha: float, count: int, generator: torch.Generato
     A Dirichlet draw with two components, in float64, because gamma variates of a small alpha
     leave float32's range. ``torch.distributions.Beta`` takes no generator.
     """
+    device = generator.device
+    if device.type == "mps":  # it has no float64: a generator on the CPU, seeded by its own
+        seed = torch.randint(2**31, (1,), generator=generator, device=device).item()
+        generator = torch.Generator().manual_seed(int(seed))
     # _sample_dirichlet is what torch.distributions.Dirichlet itself calls.
     concentration = torch.full((count, 2), alpha, dtype=torch.float64, device=generator.device)
     draws = torch._sample_dirichlet(concentration, generator=generator)
-    return draws[:, 0].to(torch.float32)
+    return draws[:, 0].to(device, torch.float32)
 
 
 def keep_first_dominant(coefficients: Tensor) -> Tensor:

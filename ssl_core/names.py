@@ -110,9 +110,18 @@ def parse_model_name(name: str) -> tuple[int, int]:
     if depth < 10 or (depth - 4) % 6 != 0 or width < 1:
         raise UserError(
             f"unknown model {name!r}; allowed: wrn-DEPTH-WIDTH with depth 10, 16, 22, 28, ... "
-            "(6n + 4) and width >= 1; did you mean 'wrn-28-2' or, for tiny images, 'wrn-10-1'?"
+            f"(6n + 4) and width >= 1; did you mean {_nearest_model(str(name))}?"
         )
     return depth, width
+
+
+def _nearest_model(given: str) -> str:
+    """Return the legal name nearest to the numbers given, or two common ones where there are none."""
+    numbers = [int(digits) for digits in re.findall(r"\d{1,4}", given)]
+    if "wrn" not in given.lower() or not numbers:
+        return "'wrn-28-2' or, for tiny images, 'wrn-10-1'"
+    depth = max(10, 6 * round((numbers[0] - 4) / 6) + 4)
+    return f"'wrn-{depth}-{max(1, numbers[1]) if len(numbers) > 1 else 2}'"
 
 
 def _names(

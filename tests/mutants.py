@@ -967,8 +967,8 @@ MUTANTS = (
     Mutant(
         "study: waiting trials count as begun, and the last are never run",
         "tune_ssl/study.py",
-        "if len(trials) - waiting >= self.trials:",
-        "if len(trials) >= self.trials:",
+        "if running + self._storage.finished(self._id).total() >= self.trials:",
+        "if len(self._storage.get_all_trials(self._id)) >= self.trials:",
     ),
     Mutant(
         "study: retries without end",
@@ -1128,8 +1128,8 @@ MUTANTS = (
     Mutant(
         "sampler: what diverged after a rung looks good",
         "tune_ssl/sampler.py",
-        "    shown.intermediate_values = {}\n",
-        "",
+        "{} if lost else trial.intermediate_values",
+        "trial.intermediate_values",
     ),
     Mutant(
         "sampler: the newest trials are not shown",

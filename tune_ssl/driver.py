@@ -290,6 +290,7 @@ class SearchDriver:
                 "weights": report.weights,
                 "weights_sha256": report.weights_sha256,
                 "host": report.host,
+                "made_with": dict(report.made_with),
             }
             return self.study.complete(number, attempt, value, result)
         if report.kind == NON_FINITE:

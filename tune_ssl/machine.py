@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,12 @@ def gpu_names() -> list[str]:
     return [line.strip() for line in listed.stdout.splitlines() if line.strip()]
 
 
+def gpu_count() -> float:
+    """Return how many GPUs there are; inf where there may be some of another make than NVIDIA's."""
+    listed = len(gpu_names())
+    return math.inf if not listed and Path("/dev/kfd").exists() else float(listed)
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages results depend on."""
     found = {"python": platform.python_version()}
@@ -83,6 +90,14 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "missing"
     return found
+
+
+@cache
+def made_with() -> dict[str, str]:
+    """Return what a training's bits depend on beside its configuration."""
+    found = versions()
+    names = ("tune-ssl", "torch", "numpy")
+    return {"processor": processor_name(), **{name: found[name] for name in names}}
 
 
 def processor_name() -> str:

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -100,9 +101,8 @@ class RunConfig:
     seed: int = 0
     sampler: str = "tpe"
     scheduler: str = "asha"
-    reduction_factor: int = (
-        2  # 3 cuts the winner of a third of the searches: benchmarks/rung_fidelity.json
-    )
+    # 3 cuts the trial that would have won in up to a third of the searches: benchmarks/rung_fidelity.json
+    reduction_factor: int = 2
     grace: int | None = None
     device: str = "auto"
     cpus_per_trial: float = 1.0
@@ -189,10 +189,12 @@ class RunConfig:
 
     @property
     def resolved_model(self) -> str:
+        """The network's name: as given, else the data set's."""
         return DATASET_CARDS[self.dataset].model if self.model is None else self.model
 
     @property
     def resolved_batch_size(self) -> int:
+        """Labeled images a step: as given, else the data set's."""
         return (
             DATASET_CARDS[self.dataset].batch_size if self.batch_size is None else self.batch_size
         )
@@ -301,18 +303,22 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
+        """The run's name, which is its folder's."""
         return self.path.name
 
     @property
     def config_path(self) -> Path:
+        """The settings, as YAML."""
         return self.path / "config.yaml"
 
     @property
     def journal_path(self) -> Path:
+        """The study's journal: what happened to every trial."""
         return self.path / "study.journal"
 
     @property
     def best_path(self) -> Path:
+        """The best configurations, written when the search ends."""
         return self.path / "best.yaml"
 
     def trial_path(self, number: int) -> Path:
@@ -411,6 +417,10 @@ def new_run(name: str | None, output: str, config: RunConfig) -> RunDirectory:
     nearest = next(parent for parent in directory.path.parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise _cannot_write(directory.path.parent, f"{nearest} cannot be written")
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=nearest, prefix=".tune-ssl-"))
+    except OSError as error:  # some folders say they can be written and cannot
+        raise _cannot_write(directory.path.parent, error.strerror) from error
     return directory
 
 
@@ -431,7 +441,14 @@ def run_lock(directory: RunDirectory, *, steal: bool = False) -> Iterator[None]:
         UserError: another driver holds it; the message names host, process and start.
     """
     path = directory.path / "lock"
-    with open(path, "a+") as file:
+    try:
+        opened = open(path, "a+")  # noqa: SIM115  # closed below; only opening may fail this way
+    except OSError as error:
+        raise UserError(
+            f"run {directory.name!r} cannot be written ({path}: {error.strerror}); allowed: a run of your "
+            "own; make its folder writable, or copy it."
+        ) from error
+    with opened as file:
         _take_lock(file, directory, steal)
         file.seek(0)
         file.truncate()

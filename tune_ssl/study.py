@@ -109,6 +109,7 @@ class Counts:
 
     @property
     def finished(self) -> int:
+        """Those that will not be run again, however they ended."""
         return self.complete + self.pruned + self.failed
 
 

@@ -114,17 +114,21 @@ class TrainingWork:
 
     @property
     def step(self) -> int:
+        """See ``Work``."""
         return self._training.step
 
     @property
     def finite(self) -> bool:
+        """See ``Work``."""
         return self._training.finite
 
     def run(self, until_step: int, seconds: float | None = None) -> None:
+        """See ``Work``."""
         self._measuring = None
         self._training.run(until_step, seconds)
 
     def measure(self, seconds: float | None = None) -> Measured | None:
+        """See ``Work``."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         self._measuring = self._measuring or self._training.report_in_parts()
         for report in self._measuring:
@@ -148,16 +152,19 @@ class TrainingWork:
         return Measured(evaluated.value(self._metric), evaluated.finite, details)
 
     def to_bytes(self) -> bytes:
+        """See ``Work``."""
         from ssl_core.training.checkpoint import to_bytes
 
         return to_bytes(self._training.state_dict())
 
     def load_bytes(self, data: bytes, sha256: str, name: str) -> None:
+        """See ``Work``."""
         from ssl_core.training.checkpoint import from_bytes
 
         self._training.load_state_dict(from_bytes(data, sha256=sha256, name=name))
 
     def weights(self) -> bytes:
+        """See ``Work``."""
         from ssl_core.training.classifier import Card, weights_to_bytes
 
         shared = self._shared
@@ -171,6 +178,7 @@ class TrainingWork:
         return weights_to_bytes(self._training.evaluated_network, card)
 
     def verify(self) -> None:
+        """See ``Work``."""
         _verify(self._store.checksum(), self._checksum)
 
 

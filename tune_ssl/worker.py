@@ -7,15 +7,17 @@ exact step.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune_ssl import machine
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Checkpoint
 from tune_ssl.trial import Measured, Work, WorkFactory
@@ -70,6 +72,7 @@ class SliceReport:
     checkpoint: Checkpoint | None = None
     weights: str | None = None
     weights_sha256: str | None = None
+    made_with: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
     error: str | None = None
     host: str = ""
@@ -207,7 +210,8 @@ class TrialRunner:
         path, data = weights_path(self._task.number, self._task.attempt), work.weights()
         self._to_storage(path, data)
         sha256 = hashlib.sha256(data).hexdigest()
-        return self._report(END, began, measured, weights=path, weights_sha256=sha256)
+        report = self._report(END, began, measured, weights=path, weights_sha256=sha256)
+        return dataclasses.replace(report, made_with=machine.made_with())
 
     def _to_storage(self, path: str, data: bytes) -> None:
         try:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ def is_labeled_tree(data_dir: Path) -> bool:
             _shown(f"{entry.name}/") for entry in _entries(data_dir) if entry.is_dir()
         )
         raise UserError(
-            f"data-dir {str(data_dir)!r} has no labeled/ and no train/ but {there or 'no folder'}; allowed: "
+            f"data-dir {str(data_dir)!r} has neither labeled/ nor train/ but {there or 'no folder at all'}; allowed: "
             f"{LAYOUT}; rename or arrange your folders so."
         )
     if labeled and train:
@@ -230,6 +231,10 @@ def _reason(data_dir: Path, path: Path, why: str) -> str:
     return _shown(f"{path.relative_to(data_dir)}: {why}")
 
 
+def _classes(names: Sequence[str]) -> str:
+    return f"{len(names)} class" if len(names) == 1 else f"{len(names)} classes"
+
+
 def _shown(text: str) -> str:
     """Return a text with escapes for what cannot be printed, such as bytes that are no UTF-8."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -251,7 +256,7 @@ def _load(
     """
     if len(class_names) < 2:
         raise UserError(
-            f"data-dir {str(data_dir)!r} has {len(class_names)} classes; allowed: two or more folders of "
+            f"data-dir {str(data_dir)!r} has {_classes(class_names)}; allowed: two or more folders of "
             "labeled images, one per class; add the others."
         )
     inside = (within or data_dir).resolve()

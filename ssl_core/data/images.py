@@ -30,6 +30,7 @@ class LabeledImages:
 
     @property
     def num_classes(self) -> int:
+        """How many classes the data set has, with images or without."""
         return len(self.class_names)
 
 

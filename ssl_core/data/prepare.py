@@ -44,6 +44,7 @@ class SplitImages:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are to tell apart."""
         return len(self.class_names)
 
 

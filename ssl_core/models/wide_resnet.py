@@ -48,6 +48,7 @@ class WideResNet(nn.Module):
         self._initialise(generator)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, num_classes) of images (B, in_channels, height, width)."""
         features = self.activation(self.last_norm(self.blocks(self.stem(images))))
         logits: Tensor = self.classifier(features.mean(dim=(2, 3)))
         return logits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import pkgutil
 import subprocess
@@ -21,6 +22,7 @@ from ssl_core.divergences import DIVERGENCES
 from ssl_core.published import PUBLISHED, published_divergence
 from ssl_core.schedules import LEARNING_RATE_SCHEDULES
 from ssl_core.training.config import TrainingConfig
+from tests.mutants import MUTANTS, occurrences
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,3 +142,42 @@ def test_what_a_command_line_needs_at_once_loads_neither_torch_nor_numpy():
 
 def test_reading_and_splitting_images_loads_no_torch():
     assert "torch" not in loaded_by(["ssl_core.data.prepare", "ssl_core.data.sources"])
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the modules a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def test_only_on_ray_imports_ray():
+    importing = {
+        path.relative_to(ROOT).parts[:2]
+        for package in ("ssl_core", "search_spaces", "tune_ssl")
+        for path in (ROOT / package).rglob("*.py")
+        if any(name.split(".")[0] == "ray" for name in imports_of(path))
+    }
+    assert importing == {("tune_ssl", "on_ray")}
+
+
+def test_nothing_below_the_views_imports_them():
+    """Workflows put views to use; the engine knows none."""
+    engine = [*(ROOT / "tune_ssl").glob("*.py"), *(ROOT / "tune_ssl" / "on_ray").glob("*.py")]
+    upwards = {
+        path.name
+        for path in engine
+        if any(
+            name.startswith(("tune_ssl.views", "tune_ssl.workflows")) for name in imports_of(path)
+        )
+    }
+    assert upwards == {"cli.py"}
+
+
+def test_every_mutant_still_has_its_text():
+    """A mutant whose text is gone catches nothing; running them all takes minutes."""
+    assert [mutant.name for mutant in MUTANTS if occurrences(mutant) != 1] == []

@@ -811,7 +811,7 @@ class TestRefused:
         put(tmp_path / "cat" / "a.png")
         put(tmp_path / "unlabeled" / "a.png")
         put(tmp_path / "test" / "cat" / "a.png")
-        assert "no labeled/ and no train/" in refusal(tmp_path)
+        assert "neither labeled/ nor train/" in refusal(tmp_path)
 
     @pytest.mark.parametrize("layout", ["labeled", "train"])
     def test_one_class_only(self, tmp_path, layout):

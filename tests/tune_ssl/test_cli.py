@@ -12,8 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from ssl_core.names import ALGORITHM_NAMES, DIVERGENCE_NAMES
 from tests.tune_ssl.fakes import Run, begin, small_config, tree
@@ -65,10 +67,47 @@ def refused(here, capsys):
     return run
 
 
+@pytest.fixture
+def exported(tmp_path_factory) -> str:
+    """Return an export of several configurations as YAML."""
+    run = Run(tmp_path_factory.mktemp("exported") / "run").finish()
+    records = results.best_records(run.directory, None)
+    assert len(records) > 1
+    return format_records(records, "yaml")
+
+
+FOLDERS = {
+    "nothing in it": ({}, "has neither labeled/ nor train/ but no folder at all"),
+    "text files": ({"labeled/a/x.txt": "", "labeled/b/y.txt": ""}, "no readable image"),
+    "one class": ({"labeled/a/1.png": None, "labeled/a/2.png": None}, "has 1 class;"),
+    "a class without images": (
+        {"labeled/a/1.png": None, "labeled/a/2.png": None, "labeled/b": None},
+        "b",
+    ),
+}
+
+
 SEARCH = ("search", "--alg", "ict")
 
 
 class TestBadSearch:
+    @pytest.mark.parametrize("name", FOLDERS)
+    def test_a_folder_that_cannot_be_searched_is_refused(self, refused, here, name):
+        files, words = FOLDERS[name]
+        (here / "photos").mkdir()
+        for place, content in files.items():
+            path = here / "photos" / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if content is not None:
+                path.write_text(content)
+            elif path.suffix:
+                pixels = np.random.default_rng(len(place)).integers(256, size=(8, 8, 3))
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+            else:
+                path.mkdir()
+        arguments = ("--dataset", "folder", "--data-dir", "photos", "--image-size", "8")
+        assert words in refused(*SEARCH, *arguments)
+
     @pytest.mark.parametrize(
         ("arguments", "near"),
         [
@@ -80,6 +119,9 @@ class TestBadSearch:
             ((*SEARCH, "--dataset", "digit"), "'digits'"),
             ((*SEARCH, "--dataset", "CIFAR10"), "'cifar10'"),
             ((*SEARCH, "--model", "wrn-28"), "'wrn-28-2'"),
+            ((*SEARCH, "--model", "wrn-41-4"), "'wrn-40-4'"),
+            ((*SEARCH, "--model", "WRN_16_8"), "'wrn-16-8'"),
+            ((*SEARCH, "--model", "resnet50"), "'wrn-28-2' or"),
             ((*SEARCH, "--sampler", "tpee"), "'tpe'"),
             ((*SEARCH, "--scheduler", "asah"), "'asha'"),
             ((*SEARCH, "--optimizer", "adamww"), "'adamw'"),
@@ -120,6 +162,9 @@ class TestBadSearch:
             ((*SEARCH, "--name", "a/b"), "name is 'a/b'"),
             ((*SEARCH, "--flip"), "flip is on with digits"),
             ((*SEARCH, "--image-size", "32"), "image-size is 32 with digits"),
+            ((*SEARCH, "--output", "/proc/here"), "cannot be written"),
+            ((*SEARCH, "--gpus-per-trial", "1", "--device", "cuda"), "there are none"),
+            ((*SEARCH, "--cpus-per-trial", "9999"), "cpus-per-trial is 9999"),
             ((*SEARCH, "--dataset", "folder"), "needs --data-dir"),
             ((*SEARCH, "--dataset", "folder", "--data-dir", "nowhere"), "is no folder"),
             (("--alg", "supervised", "--divergence", "mse"), "supervised"),
@@ -326,6 +371,18 @@ class TestBadTraining:
         (here / "one.yaml").write_text(yaml.safe_dump(TRAINING | {"max_steps": 10**9}))
         (here / "file").write_text("")
         assert "cannot be made" in refused("train", "one.yaml", "--output", "file/below")
+
+    @pytest.mark.parametrize("command", [("train",), ("search", "--dry-run", "--config")])
+    def test_an_export_that_is_half_written(self, refused, here, exported, command):
+        """Cut anywhere inside a record: never trained on what its missing settings default to."""
+        lines = exported.splitlines(keepends=True)
+        seeds = [place for place, line in enumerate(lines) if line.startswith("  seed:")]
+        assert len(seeds) > 1
+        for end in {seeds[0] - 1, seeds[0], seeds[1] - 12, seeds[1]}:
+            (here / "half.yaml").write_text("".join(lines[:end]))
+            assert "half.yaml' is half written: the configuration of rank" in refused(
+                *command, "half.yaml"
+            )
 
     @pytest.mark.parametrize("device", ["cuda:7", "mps"])
     def test_a_device_that_is_not_there(self, refused, here, device):

@@ -10,6 +10,7 @@ import yaml
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import small_config
 from tune_ssl.run import RunConfig, RunDirectory
+from tune_ssl.views.export import EXPORTED_KEYS
 from tune_ssl.workflows.settings import settings_from
 
 
@@ -58,7 +59,12 @@ def test_an_export_s_configurations_become_the_start(file):
         {"rank": 2, "algorithm": "vat", "divergence": "kl", "parameters": {"eps_relative": 0.1}},
         {"rank": 3, "algorithm": "supervised", "divergence": None, "parameters": {}},
     ]
-    for record in exported:
+    whole = dict.fromkeys(EXPORTED_KEYS)
+    whole |= {"dataset": "digits", "unlabeled_ratio": 1, "optimizer": "adamw", "split_seed": 0}
+    whole |= {"lr_schedule": "cosine", "evaluate": "ema", "metric": "auto", "precision": "auto"}
+    whole |= {"device": "cpu"}
+    for number, record in enumerate(exported):
+        exported[number] = record = whole | record
         record |= {"num_labels": 30, "num_validation": 300, "max_steps": 90, "seed": 77}
         record |= {"threads": 4, "validation_accuracy": 0.5, "tied_with": [], "trial": 6}
     config = settings_from(file(exported), {})

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from tests.tune_ssl.fakes import FakeClock, Fault, Run, begin, small_config
 from tune_ssl.run import RunDirectory
+from tune_ssl.text import duration, percent, size
 from tune_ssl.views import live, tables
 from tune_ssl.views.live import LINE_SECONDS, REFRESH_SECONDS, ROWS_SHOWN, LiveView
-from tune_ssl.views.text import duration, percent, size
 from tune_ssl.workflows import results
 from tune_ssl.workflows.doctor import Finding
 from tune_ssl.workflows.train import Trained
@@ -381,6 +381,18 @@ class TestOtherTables:
         metrics["exported_validation_accuracy"] = exported
         tables.print_trained(Trained(folder=tmp_path, metrics=metrics))
         assert words in capsys.readouterr().out
+
+    def test_another_accuracy_is_explained_by_what_it_was_made_with(self, capsys, tmp_path):
+        metrics = {
+            "metric": "accuracy",
+            "validation_accuracy": 0.85,
+            "validation_standard_error": 0.018,
+            "exported_validation_accuracy": 0.84,
+            "made_with": {"torch": "2.15.0", "processor": "A"},
+            "exported_made_with": {"torch": "2.14.0", "processor": "A"},
+        }
+        tables.print_trained(Trained(folder=tmp_path, metrics=metrics))
+        assert "exported with torch 2.14.0, trained with 2.15.0" in capsys.readouterr().out
 
     def test_a_folder_with_brackets_in_its_name_is_printed_as_it_is(self, capsys, tmp_path):
         metrics = {

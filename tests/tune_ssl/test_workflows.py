@@ -273,6 +273,19 @@ class TestOpening:
         with pytest.raises(UserError, match=r"labels and class names: labels_sha256 was .* and is"):
             open_study(run.config, run.directory)
 
+    def test_what_an_older_driver_did_not_write_down_does_not_switch_the_rest_off(self, tmp_path):
+        run = Run(tmp_path / "run").finish()
+        kept = [
+            line
+            for line in run.directory.journal_path.read_bytes().splitlines(keepends=True)
+            if b'"labels_sha256"' not in line and b'"space"' not in line
+        ]
+        run.directory.journal_path.write_bytes(b"".join(kept))
+        with pytest.raises(UserError, match="optimizer was 'adamw' and is 'adam'"):
+            open_study(dataclasses.replace(run.config, optimizer="adam"), run.directory)
+        assert run.directory.journal_path.read_bytes() == b"".join(kept)
+        assert "space" in open_study(run.config, run.directory).attributes()
+
     def test_a_space_that_changed_is_refused_with_the_difference(self, tmp_path, monkeypatch):
         """As a new version of the package may do; stored trials would mean other values."""
         run = Run(tmp_path / "run")
@@ -365,6 +378,19 @@ def drained_run(path) -> tuple[Run, str]:
 
 
 class TestCheckpointsOfWaitingTrials:
+    def test_a_damaged_one_is_refused_before_anything_is_written(self, tmp_path):
+        run = Run(tmp_path / "run")
+        workers = run.workers()
+        workers.fill()
+        while "rung 3" not in run.study.get_trial(0).user_attrs:
+            workers.turn()  # then the driver is killed: the trial is left running
+        stored = run.file(run.study.get_trial(0).system_attrs["tune_ssl:checkpoint"]["path"])
+        stored.write_bytes(stored.read_bytes()[:-1])
+        before = run.directory.journal_path.read_bytes()
+        with pytest.raises(UserError, match="damaged or half written"):
+            open_study(run.config, run.directory)
+        assert run.directory.journal_path.read_bytes() == before
+
     def test_one_that_is_gone_lets_its_trial_begin_anew(self, tmp_path):
         run, stored = drained_run(tmp_path / "run")
         run.file(stored).unlink()

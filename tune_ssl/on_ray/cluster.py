@@ -74,6 +74,11 @@ def connected(
         ray.shutdown()
 
 
+def shared_by_all(value: Any) -> Any:
+    """Put a value into the object store, once for all workers, and return the reference to it."""
+    return ray.put(value)
+
+
 @contextmanager
 def head_watched(cluster: Cluster, lost: Callable[[], None]) -> Iterator[None]:
     """Call ``lost``, once and from a thread of its own, if the head is gone during the body.

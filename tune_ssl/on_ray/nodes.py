@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ssl_core.errors import UserError
 from tune_ssl.machine import disk_free_bytes, versions
 from tune_ssl.storage import RunStorage
-from tune_ssl.views.text import size
+from tune_ssl.text import size
 
 MUST_AGREE = ("tune-ssl", "torch", "ray", "optuna", "numpy")
 SMALLEST_DISK = 2**30

@@ -10,11 +10,14 @@ from typing import Any
 
 from optuna.trial import FixedTrial, FrozenTrial
 
+from search_spaces.joint import Suggestion
 from ssl_core.errors import UserError
+from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.best import WEIGHTS_KEPT, RankedTrial, rank_trials
 from tune_ssl.run import RunConfig, trial_seed, yaml_text
 
 FORMATS = ("yaml", "json", "csv")
+NO_VALUES = Suggestion(algorithm=ALGORITHM_NAMES[0], divergence=None, parameters={})
 
 RESULT_KEYS = (
     "rank",
@@ -28,8 +31,12 @@ RESULT_KEYS = (
     "published_default",
     "device_seconds",
     "weights",
+    "made_with",
 )
 """What an exported configuration says of its trial; everything else is its configuration."""
+
+EXPORTED_KEYS = tuple(RunConfig(alg=ALGORITHM_NAMES[:1]).trial_record(NO_VALUES, seed=0))
+"""What every export holds of a configuration."""
 
 
 def export_records(
@@ -66,6 +73,13 @@ def records_in(content: Any, origin: str) -> list[dict[str, Any]]:
             f"{origin} holds no configuration; allowed: a mapping, or a list of them as 'tune-ssl export' "
             "writes; choose another file."
         )
+    for record in records:
+        missing = [key for key in EXPORTED_KEYS if key not in record] if "rank" in record else []
+        if missing:
+            raise UserError(
+                f"{origin} is half written: the configuration of rank {record['rank']} has no "
+                f"{', '.join(missing)}; allowed: an export as 'tune-ssl export' writes it; export it again."
+            )
     return records
 
 
@@ -83,6 +97,7 @@ def _record(config: RunConfig, trial: RankedTrial, num_classes: int) -> dict[str
         "device_seconds": trial.seconds,
         "steps": config.steps,
         "weights": _weights(config, trial),
+        "made_with": dict(trial.result.get("made_with", {})),
         **config.trial_record(suggestion, trial_seed(config.seed, trial.number)),
     }
 
@@ -106,6 +121,9 @@ def _csv(records: list[dict[str, Any]]) -> str:
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    row = {key: value for key, value in record.items() if key != "parameters"}
+    row = {key: value for key, value in record.items() if not isinstance(value, dict)}
     row["tied_with"] = " ".join(str(number) for number in record["tied_with"])
-    return row | {f"parameters.{name}": value for name, value in record["parameters"].items()}
+    nested = ((key, record[key]) for key in ("parameters", "made_with"))
+    return row | {
+        f"{key}.{name}": value for key, values in nested for name, value in values.items()
+    }

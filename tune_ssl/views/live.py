@@ -14,8 +14,8 @@ from rich.text import Text
 from tune_ssl.best import best_trial
 from tune_ssl.driver import SearchDriver
 from tune_ssl.study import RESULT
+from tune_ssl.text import duration, percent
 from tune_ssl.views.messages import say
-from tune_ssl.views.text import duration, percent
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 60.0

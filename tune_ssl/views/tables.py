@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tune_ssl.text import duration, percent
 from tune_ssl.views.messages import say
-from tune_ssl.views.text import duration, percent
 
 if TYPE_CHECKING:
     from tune_ssl.workflows.doctor import Finding
@@ -150,7 +150,20 @@ def print_trained(trained: Trained) -> None:
     if exported is not None:
         same = "the same as" if exported == accuracy else "other than"
         say(console, f"accuracy {percent(accuracy)}, {same} the exported {percent(exported)}")
+        if exported != accuracy:
+            say(console, _other_machinery(metrics))
     say(console, f"weights, metrics and configuration: {trained.folder}")
+
+
+def _other_machinery(metrics: Mapping[str, Any]) -> str:
+    """Return why a configuration may have given other bits than where it was exported."""
+    then, now = metrics.get("exported_made_with", {}), metrics.get("made_with", {})
+    differing = [
+        f"exported with {name} {then[name]}, trained with {value}"
+        for name, value in now.items()
+        if name in then and then[name] != value
+    ]
+    return "; ".join(differing) or "same versions and processor; other data, device or code"
 
 
 def print_algorithms(described: Sequence[Mapping[str, Any]]) -> None:

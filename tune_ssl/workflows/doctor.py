@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tune_ssl import machine
 from tune_ssl.machine import DASHBOARD_PORT, free_port_from, ray_token_path
-from tune_ssl.views.text import size
+from tune_ssl.text import size
 
 SMALLEST_SHARED_MEMORY = 2**30
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from optuna.trial import TrialState
 from rich.console import Console
 
 from search_spaces.joint import StudySpace
@@ -71,14 +70,22 @@ def open_study(
             f"trials is {config.trials} and run {directory.name!r} has finished {finished}; allowed: "
             f"{finished} or more; give --trials {finished} to go no further."
         )
-    _keep_facts(study, config, directory, facts)
+    _check_unchanged(study.attributes(), facts, directory)
+    gone = _gone_checkpoints(study, directory, storage)
+    # Nothing was written so far, but for a torn end that was cut.
+    for key, value in facts.items():
+        if key not in study.attributes():
+            study.set_attribute(key, value)
+    directory.write_config(config)  # the goal may have been changed
     if not study.attributes().get("queued"):
         study.enqueue_first(_first_trials(config, study.space))
         study.set_attribute("queued", True)
     interrupted = study.recover("the driver before was lost")
     if interrupted:
         say(console, f"continuing {len(interrupted)} trials that a lost driver left unfinished.")
-    _check_checkpoints(study, directory, storage, console)
+    for number, why in gone.items():
+        say(console, f"warning: trial {number} begins anew: its checkpoint is gone ({why})")
+        study.forget_checkpoint(number)
     return study
 
 
@@ -141,22 +148,15 @@ def _labels_sha256(shared: SplitImages) -> str:
     return hashlib.sha256(json.dumps([named, shared.class_names]).encode()).hexdigest()
 
 
-def _keep_facts(
-    study: SearchStudy, config: RunConfig, directory: RunDirectory, facts: Mapping[str, Any]
-) -> None:
-    """Write down what the study rests on, or refuse to go on where it has changed."""
-    before = study.attributes()
-    if facts.keys() <= before.keys():
-        _check_unchanged(before, facts, directory)
-        directory.write_config(config)  # the goal may have been changed
-        return
-    for key, value in facts.items():
-        study.set_attribute(key, value)
-
-
 def _check_unchanged(
     before: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory
 ) -> None:
+    """Refuse to go on where what the study rests on has changed.
+
+    What it did not write down, because its driver was killed before or was an older one, cannot
+    have changed.
+    """
+    before = {**now, **before}
     directory.check_settings(before["settings"], now["settings"])
     differing = [
         f"{what}: {key} was {before[key]} and is {now[key]}"
@@ -205,25 +205,22 @@ def _first_trials(config: RunConfig, space: StudySpace) -> list[FirstTrial]:
     return first_trials(space.defaults(), config.trials, started_from=given)
 
 
-def _check_checkpoints(
-    study: SearchStudy, directory: RunDirectory, storage: RunStorage, console: Console
-) -> None:
-    """Read the checkpoints that waiting trials will be continued from.
+def _gone_checkpoints(
+    study: SearchStudy, directory: RunDirectory, storage: RunStorage
+) -> dict[int, str]:
+    """Read the checkpoints that trials will be continued from; return why some cannot be.
 
     One that is gone lets its trial begin anew; one that is damaged is the user's to decide on.
     """
+    gone = {}
     for trial in study.get_trials():
         stored = trial.system_attrs.get(CHECKPOINT)
-        if trial.state != TrialState.WAITING or stored is None:
+        if trial.state.is_finished() or stored is None:
             continue
         try:
             data = storage.read(stored["path"])
         except OSError as error:
-            say(
-                console,
-                f"warning: trial {trial.number} begins anew: its checkpoint is gone ({error})",
-            )
-            study.forget_checkpoint(trial.number)
+            gone[trial.number] = str(error)
             continue
         if hashlib.sha256(data).hexdigest() != stored["sha256"]:
             raise UserError(
@@ -231,3 +228,4 @@ def _check_checkpoints(
                 f"written ({len(data)} bytes); allowed: the file as it was stored; restore it, or delete it "
                 "to begin that trial anew."
             )
+    return gone

@@ -14,9 +14,9 @@ from rich.console import Console
 from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
 from tune_ssl.run import RunConfig
+from tune_ssl.text import size
 from tune_ssl.views.messages import say
 from tune_ssl.views.tables import method_text
-from tune_ssl.views.text import size
 
 IMBALANCED = 2.0
 """From this ratio of the largest to the smallest class on, a folder's metric is balanced."""
@@ -123,10 +123,15 @@ def describe_data(config: RunConfig, shared: SplitImages, console: Console) -> N
     say(console, f"The bill in labels: {bill}.")
     if config.metric == "balanced_accuracy":
         say(console, "The classes are uneven: trials are judged by balanced accuracy.")
+    describe_skipped(shared, console, "split.json")
+
+
+def describe_skipped(shared: SplitImages, console: Console, named_in: str) -> None:
+    """Say which files are not used, at most five by name."""
     for problem in shared.skipped[:SKIPPED_SHOWN]:
         say(console, f"warning: skipped {problem}")
     if shared.skipped:
-        say(console, f"warning: {len(shared.skipped)} skipped in all; split.json names them.")
+        say(console, f"warning: {len(shared.skipped)} skipped in all; {named_in} names them.")
 
 
 def describe_starts(config: RunConfig, shared: SplitImages, console: Console) -> None:

@@ -93,6 +93,8 @@ def search(
         UserError: something given cannot be used; nothing was written.
     """
     directory = new_run(name, output, config)
+    if invocation.address is None:  # Ray would take seconds to say the same
+        on_cluster(config, machine.usable_cpus(), machine.gpu_count())
     config = with_own_places(config, directory.name)
     shared = prepare(config.data())
     config = with_data(config, shared)
@@ -144,7 +146,8 @@ def _run(
         if fresh:
             directory.create()
             stack.enter_context(run_lock(directory))
-        describe_data(config, shared, console)
+        if fresh:
+            describe_data(config, shared, console)
         with _removed_if_unusable(directory) if fresh else nullcontext():
             if fresh:
                 describe_starts(config, shared, console)
@@ -153,6 +156,8 @@ def _run(
             storage = RunStorage(config.storage or str(directory.path))
             storage.check_writable()
             study = open_study(config, directory, shared, storage, console)
+            if not fresh:  # a refusal is one line
+                describe_data(config, shared, console)
             guard, factory = _ship(config, cluster, shared, storage, console)
         driver = SearchDriver(
             study,
@@ -255,11 +260,10 @@ def _ship(
     console: Console,
 ) -> tuple[NodeGuard | None, Any]:
     """Put what the trials share into the object store, and let the nodes prove themselves."""
-    import ray
-
+    from tune_ssl.on_ray.cluster import shared_by_all
     from tune_ssl.on_ray.nodes import NodeGuard, Requirements
 
-    factory = ray.put(TrainingFactory(shared))
+    factory = shared_by_all(TrainingFactory(shared))
     if cluster.local:
         return None, factory
     guard = NodeGuard(

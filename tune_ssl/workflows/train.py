@@ -14,11 +14,12 @@ from rich.console import Console
 
 from ssl_core.errors import UserError, check_integer
 from ssl_core.files import write_atomically
+from tune_ssl import machine
 from tune_ssl.run import read_yaml, write_yaml
+from tune_ssl.text import duration
 from tune_ssl.views.export import configuration_of, records_in
 from tune_ssl.views.messages import say
-from tune_ssl.views.text import duration
-from tune_ssl.workflows.plan import check_unlabeled
+from tune_ssl.workflows.plan import check_unlabeled, describe_skipped
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -92,6 +93,7 @@ def train(
     _check_device(config.device)
     shared = prepare(config.data)
     check_unlabeled(config.data.dataset, (config.algorithm,), shared)
+    describe_skipped(shared, console, "metrics.json")
     complete = config.to_record() | _numbers(resolved(config.data, shared))
     with _new_folder(folder):
         work = TrainingFactory(shared)(complete)
@@ -115,10 +117,13 @@ def train(
             "std": list(shared.normalisation.std),
         },
         "terms": measured.details["terms"],
+        "skipped": list(shared.skipped),
+        "made_with": machine.made_with(),
     }
     unchanged = seed is None and split_seed is None
     if unchanged and {"validation_accuracy", "trial"} <= record.keys():
         metrics["exported_validation_accuracy"] = record["validation_accuracy"]
+        metrics["exported_made_with"] = record.get("made_with") or {}
     write_atomically(folder / "weights.safetensors", work.weights())
     write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     write_yaml(folder / "config.yaml", complete)

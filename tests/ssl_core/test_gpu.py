@@ -1,0 +1,53 @@
+"""The same code on a CUDA device: where images, draws and networks live, and what comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import pytest
+import torch
+
+from ssl_core.data.prepare import prepare
+from ssl_core.names import ALGORITHM_NAMES
+from ssl_core.training.checkpoint import from_bytes, to_bytes
+from ssl_core.training.config import TrainingConfig
+from ssl_core.training.loop import Training
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here"),
+]
+
+
+def training(algorithm: str, **changes) -> Training:
+    config = TrainingConfig.from_record(
+        {"algorithm": algorithm, "max_steps": 40, "device": "cuda"} | changes
+    )
+    return Training(config, prepare(config.data))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_every_method_trains_and_is_measured_there(algorithm, precision):
+    run = training(algorithm, precision=precision)
+    run.run(40)
+    report = run.report()
+    assert run.finite
+    assert all(parameter.is_cuda for parameter in run.student.parameters())
+    assert report.evaluated.finite
+    assert all(math.isfinite(value) for value in report.terms.values())
+
+
+@pytest.mark.parametrize("algorithm", ["supervised", "ict", "mixmatch"])
+def test_a_training_continues_from_its_checkpoint(algorithm):
+    whole = training(algorithm)
+    whole.run(20)
+    state = whole.state_dict()
+    data = to_bytes(state)
+    parts = training(algorithm)
+    parts.load_state_dict(from_bytes(data, sha256=hashlib.sha256(data).hexdigest(), name="it"))
+    for run in (whole, parts):
+        run.run(40)
+    one, other = whole.report().evaluated.accuracy, parts.report().evaluated.accuracy
+    assert one == pytest.approx(other, abs=0.05)  # kernels on a GPU may add in another order
