@@ -27,6 +27,8 @@ from tune_ssl.asha import decide
 
 RECORD = Path(__file__).with_name("rung_fidelity.json")
 REPLAYS_OF_A_RESAMPLE = 40
+FEWEST_RETRAINED = 20
+"""From so many retrained configurations on, correlations with their worth are told."""
 CANDIDATES = (
     ((100, 200), 2),
     ((50, 100), 2),
@@ -69,12 +71,15 @@ def main() -> None:
         for method, own in values.items()
         if options.resamples
     }
-    spearman = {method: correlations(values[method], worth[method]) for method in values}
+    spearman = {
+        method: correlations(values[method], worth[method])
+        for method in values
+        if np.isfinite(worth[method]).sum() >= FEWEST_RETRAINED
+    }
     for row in rows:
         print(
             f"{row['method']:<13} rungs {row['rungs']} / {row['reduction_factor']}: winner kept "
-            f"{row['winner_kept']:.1%}, regret {row['regret']:.2%}, worth {row['worth_lost']:+.2%}, "
-            f"steps {row['steps']:.0%}"
+            f"{row['winner_kept']:.1%}, regret {row['regret']:.2%}, steps {row['steps']:.0%}"
         )
     for method, (low, high) in intervals.items():
         print(
@@ -128,7 +133,9 @@ def fidelity(
             worth[order[winner]] - worth[order[best]],
             steps / (len(order) * rungs[-1]),
         )
-    kept_share, regret, worth_lost, steps_share = np.nanmean(figures, axis=0).round(5).tolist()
+    known = figures[np.isfinite(figures[:, 2]), 2]
+    worth_lost = round(float(known.mean()), 5) if len(known) else None
+    kept_share, regret, _, steps_share = figures.mean(axis=0).round(5).tolist()
     return {
         "method": method,
         "rungs": list(rungs[:-1]),
