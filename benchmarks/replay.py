@@ -46,16 +46,20 @@ class Curves:
 
     Args:
         retrained_only: leave out configurations that were never retrained.
+        own_draw: a configuration is worth what the recorded training itself reached on the test
+            images. Less is known of it so, but it compares before there are retrainings.
     """
 
-    def __init__(self, method: str, *, retrained_only: bool = False) -> None:
+    def __init__(
+        self, method: str, *, retrained_only: bool = False, own_draw: bool = False
+    ) -> None:
         self.method = method
         self._space = space_of([method])
         lines = read(method)
         drawn = {line["configuration"]: line for line in lines if line["replicate"] == 0}
         tests: dict[int, list[float]] = {number: [] for number in drawn}
         for line in lines:
-            if line["replicate"] and line["configuration"] in tests:
+            if (line["replicate"] == 0) == own_draw and line["configuration"] in tests:
                 tests[line["configuration"]].append(line["test"] if line["finite"] else 0.0)
         if retrained_only:
             drawn = {number: line for number, line in drawn.items() if tests[number]}
@@ -94,11 +98,16 @@ class Curves:
 
 
 class Replay:
-    """The objective of a simulated search: recorded curves of one or several methods."""
+    """The objective of a simulated search: recorded curves of one or several methods.
 
-    def __init__(self, methods: Sequence[str]) -> None:
+    ``own_draw`` as in ``Curves``.
+    """
+
+    def __init__(self, methods: Sequence[str], *, own_draw: bool = False) -> None:
         self.space = space_of(methods)
-        self.curves = {method: Curves(method, retrained_only=True) for method in methods}
+        self.curves = {
+            method: Curves(method, retrained_only=True, own_draw=own_draw) for method in methods
+        }
 
     def __call__(self, suggestion: Suggestion, step: int) -> float:
         """Return the validation accuracy at a step; nan where the training had diverged."""

@@ -198,7 +198,7 @@ def tpe(seed: int, history: History, **options: Any) -> BaseSampler:
     """Return TPE that is shown a history.
 
     Each parameter has a model of its own: on recorded curves a joint one held less at every
-    budget (``benchmarks/time_to_target.json``). ``options`` are Optuna's ``TPESampler``'s, for
+    large budget (``benchmarks/time_to_target.json``). ``options`` are Optuna's ``TPESampler``'s, for
     benchmarks; a search uses Optuna's defaults.
     """
     return NumberSeededSampler(lambda own: _ShownTPESampler(seed=own, **options), seed, history)

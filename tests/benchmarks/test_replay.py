@@ -13,6 +13,8 @@ from benchmarks import record_curves, rung_fidelity, time_to_target
 from benchmarks.record_curves import MEASURED_AT, RandomTrial
 from benchmarks.replay import Curves, Replay, space_of
 from search_spaces.joint import Suggestion
+from ssl_core.names import ALGORITHM_NAMES
+from tune_ssl.run import RunConfig
 
 METHODS = ("supervised", "ict")
 CONFIGURATIONS = 60
@@ -68,6 +70,13 @@ def test_a_recorded_configuration_has_its_own_curve_and_worth(recorded, method, 
     assert recorded(given, 450) == pytest.approx(own * (1 - math.exp(-4.5)))
     # What it is worth is said by the retraining alone, not by the training that is searched on.
     assert recorded.worth(given) == pytest.approx(own + 0.02)
+
+
+def test_without_retrainings_it_can_be_worth_what_the_training_itself_reached(recorded):
+    given = suggestion(1)
+    own = Replay(METHODS, own_draw=True)
+    assert own.worth(given) == pytest.approx(quality(given.parameters))
+    assert len(own.curves["ict"]) == CONFIGURATIONS
 
 
 def test_one_that_differs_a_little_has_the_curve_of_its_neighbour(recorded):
@@ -168,3 +177,13 @@ def test_plain_ray_tune_leaves_a_trial_running_that_is_not_a_number(recorded):
     assert search.report(0, 1, 50, math.nan) is time_to_target.Verdict.CONTINUE
     search.complete(assignment.number, 1, math.nan, {})
     assert [trial.state.name for trial in search._searcher._ot_study.trials] == ["RUNNING"]
+
+
+def test_the_record_bears_out_that_the_default_keeps_the_winner():
+    record = json.loads(rung_fidelity.RECORD.read_text())
+    assert min(record["configurations"].values()) >= 150
+    assert RunConfig(alg=("ict",)).reduction_factor == record["rows"][0]["reduction_factor"]
+    default = [row for row in record["rows"] if row["rungs"] == record["rows"][0]["rungs"]]
+    for method in ALGORITHM_NAMES:
+        (row,) = (row for row in default if row["method"] == method)
+        assert row["winner_kept"] >= 0.95, method

@@ -512,6 +512,11 @@ class TestRunLock:
         with pytest.raises(UserError, match=str(holder.pid)), run_lock(directory, steal=True):
             pass
 
+    def test_a_run_that_cannot_be_written_is_refused(self, tmp_path):
+        (tmp_path / "run" / "lock").mkdir(parents=True)  # stands for any folder one may not write
+        with pytest.raises(UserError, match="'run' cannot be written"):
+            run_lock(RunDirectory(tmp_path / "run")).__enter__()
+
     def test_it_is_free_again_when_its_holder_is_killed(self, directory, holder):
         holder.kill()
         holder.wait()
