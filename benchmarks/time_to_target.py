@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.exceptions import ExperimentalWarning
 from scipy import stats
 
 from benchmarks.record_curves import MAX_STEPS
@@ -195,7 +193,8 @@ def ours(
         sampler=sampler,
     )
     if options:
-        study.use(tpe(seed, History(), **options))
+        conditional = len(list(replay.space.cells())) > 1
+        study.use(tpe(seed, conditional=conditional, history=History(), **options))
     search = Budgeted(study, replay, budget, any_length=False)
     simulate(search, replay, slots=slots)
     return search.trace
@@ -243,7 +242,7 @@ OPTIONS: dict[str, Callable[[Replay, int, int, int], Trace]] = {
         "20 start-up trials": {"n_startup_trials": 20},
         "40 start-up trials": {"n_startup_trials": 40},
         "64 candidates": {"n_ei_candidates": 64},
-        "one model of all parameters": {"multivariate": True, "group": True},
+        "a model for each parameter": {"multivariate": False, "group": False},
     }.items()
 }
 """What TPE can be told otherwise than in ``tune_ssl.sampler``: 10 start-up trials, 24 candidates."""
@@ -353,7 +352,6 @@ def lacks(held: np.ndarray[Any, Any], of: np.ndarray[Any, Any]) -> float:
 
 def _run(job: tuple[tuple[str, ...], str, int, argparse.Namespace]) -> Trace:
     methods, name, seed, options = job
-    warnings.simplefilter("ignore", ExperimentalWarning)  # of group=True
     if methods not in _replays:
         _replays[methods] = Replay(methods, own_draw=options.own_draw)
     replay = _replays[methods]

@@ -10,6 +10,7 @@ every trial it sees anew for each suggestion.
 from __future__ import annotations
 
 import bisect
+import warnings
 import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from typing import Any, cast
 
 import numpy as np
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -134,12 +137,10 @@ class NumberSeededSampler(BaseSampler):
         self._seed = seed
         self._history = history or History()
         self._current = make(seed)
-        self._shown_now: Study | None = None
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
         self._current = self._make(self._seed_of(trial.number))
-        self._shown_now = None
         self._current.before_trial(study, trial)
 
     def infer_relative_search_space(
@@ -172,36 +173,47 @@ class NumberSeededSampler(BaseSampler):
         self._current.after_trial(study, trial, state, values)
 
     def _shown(self, study: Study) -> Study:
-        """Return what is shown of the study, the same for all parameters of a trial."""
-        if self._shown_now is None:
-            self._shown_now = cast("Study", _Shown(study, self._history))
-        return self._shown_now
+        return cast("Study", _Shown(study, self._history))
 
     def _seed_of(self, *key: int) -> int:
         sequence = np.random.SeedSequence(entropy=self._seed, spawn_key=key)
         return int(sequence.generate_state(1, np.uint32)[0])
 
 
-def make_sampler(name: str, seed: int, *, foreign: Iterable[FrozenTrial] = ()) -> BaseSampler:
+def make_sampler(
+    name: str, seed: int, *, conditional: bool, foreign: Iterable[FrozenTrial] = ()
+) -> BaseSampler:
     """Return the sampler of that name.
 
     Args:
         name: ``tpe`` or ``random``.
+        conditional: the study chooses among methods or divergences, so parameters differ from
+            trial to trial and are modelled in groups.
         foreign: see ``History``.
     """
     if name == "random":
         return NumberSeededSampler(lambda own: RandomSampler(seed=own), seed)
-    return tpe(seed, History(foreign))
+    return tpe(seed, conditional=conditional, history=History(foreign))
 
 
-def tpe(seed: int, history: History, **options: Any) -> BaseSampler:
-    """Return TPE that is shown a history.
+def tpe(seed: int, *, conditional: bool, history: History, **options: Any) -> BaseSampler:
+    """Return TPE that is shown a history; ``conditional`` as in ``make_sampler``.
 
-    Each parameter has a model of its own: on recorded curves a joint one held less at every
-    large budget (``benchmarks/time_to_target.json``). ``options`` are Optuna's ``TPESampler``'s, for
-    benchmarks; a search uses Optuna's defaults.
+    ``options`` are Optuna's ``TPESampler``'s, for benchmarks; a search uses those here.
     """
-    return NumberSeededSampler(lambda own: _ShownTPESampler(seed=own, **options), seed, history)
+    options = {"multivariate": True, "group": conditional} | options
+    searched = IntersectionSearchSpace(include_pruned=True)
+
+    def make(own: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is experimental
+            # The constant liar would only look at running trials, which no history shows, and
+            # write each suggestion twice.
+            sampler = _ShownTPESampler(seed=own, constant_liar=False, **options)
+        sampler._search_space = searched  # a new one reads all trials again: a fifth of the cost
+        return sampler
+
+    return NumberSeededSampler(make, seed, history)
 
 
 class _ShownTPESampler(TPESampler):
