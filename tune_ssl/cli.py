@@ -745,7 +745,7 @@ def _print_plan(
     settings = plan.with_data(settings, shared)
     if here:
         settings = plan.on_cluster(settings, machine.usable_cpus(), len(machine.gpu_names()))
-    plan.describe_data(settings, shared, _console())
+    plan.describe_data(settings, shared, _console(), named_in=None)
     plan.describe_starts(settings, shared, _console())
     lines = plan.describe_plan(settings, shared)
     if here and settings.warm_start is not None:

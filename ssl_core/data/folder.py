@@ -37,6 +37,7 @@ OTHER_SUFFIXES = (
 )
 """Of images that are not read."""
 
+TWELVE_BITS = 1 << 12
 FORMATS = ("PNG", "JPEG")
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -285,7 +286,7 @@ def _without_repeated(
         if not isinstance(pixels, str):
             key = (pixels.ndim, hashlib.sha256(pixels.tobytes()).digest())
             if first.setdefault(key, path) is not path:
-                why = f"the same image as {first[key].relative_to(data_dir)}"
+                why = f"at this size the same image as {first[key].relative_to(data_dir)}"
                 kept.append(_reason(data_dir, path, why))
                 continue
         kept.append(pixels)
@@ -318,7 +319,13 @@ def _is_grey(mode: str) -> bool:
 def _eight_bit(image: Any) -> Any:
     """Return the image as 8-bit grey where it has no colour, else as RGB."""
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        wide = np.asarray(image).astype(np.uint32)
+        if 0 < wide.max() < TWELVE_BITS:
+            raise ValueError(
+                "16-bit grey of which it uses 12 bits or fewer: as 8 bits hardly anything of it would be "
+                "left; scale its values to 0 .. 65535, or store it as 8 bits"
+            )
+        return Image.fromarray((wide >> 8).astype(np.uint8))
     return image.convert("L" if _is_grey(image.mode) else "RGB")
 
 

@@ -18,7 +18,10 @@ from tune_ssl.study import RESULT, read_trials
 COMMAND = [sys.executable, "-m", "tune_ssl.cli"]
 FAULTS = str(Path(__file__).with_name("faults"))
 """On PYTHONPATH, it lets the environment say where a search is harmed."""
-SMALL = ["--alg", "supervised", "--max-steps", "18", "--no-dashboard"]
+SMALL = [
+    *("--alg", "supervised", "--max-steps", "18", "--reduction-factor", "3"),
+    "--no-dashboard",
+]
 """A search whose trials take a second: rungs at 2 and 6, full length 18."""
 
 

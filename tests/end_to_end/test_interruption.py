@@ -14,7 +14,7 @@ from tests.end_to_end.command import SMALL, ended_trials, events, outcome_of, ru
 pytestmark = pytest.mark.slow
 
 LONG = ["--alg", "ict", "--max-steps", "270", "--no-dashboard"]
-"""Trials of some seconds: rungs at 30 and 90, full length 270."""
+"""Trials of some seconds: rungs at 68 and 135, full length 270."""
 
 
 def last_event(folder: Path) -> str:

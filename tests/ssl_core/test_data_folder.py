@@ -231,6 +231,18 @@ class TestPictures:
         assert loaded.skipped == ()
         assert np.array_equal(loaded.images[0, 0], np.arange(256).reshape(16, 16))
 
+    def test_12_bits_stored_as_16_are_refused_and_not_crushed(self, tmp_path):
+        """As microscopes write them: shifted to 8 bits, 16 levels would be left of 4,096."""
+        for name, top in (("dim", 4095), ("black", 0), ("bright", 4096)):
+            levels = np.linspace(0, top, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE)
+            put(tmp_path / "train" / "cat" / f"{name}.png", Image.fromarray(levels))
+        (tmp_path / "train" / "dog").mkdir()
+        loaded = load(tmp_path)
+        assert len(loaded.images) == 2
+        (why,) = loaded.skipped
+        assert why.startswith("train/cat/dim.png: ")
+        assert "uses 12 bits or fewer" in why
+
     def test_a_cmyk_jpeg_becomes_rgb(self, tmp_path):
         for name in ("cat", "dog"):
             picture = Image.new("CMYK", (SIDE, SIDE), (0, 255, 255, 0))
@@ -770,8 +782,8 @@ class TestRepeated:
         assert greys(loaded) == [1, 2, 3, 4]
         assert loaded.labels.tolist() == [0, 0, 1, -1]
         assert loaded.skipped == (
-            "labeled/dog/c.png: the same image as labeled/cat/a.png",
-            "unlabeled/f.png: the same image as labeled/cat/b.png",
+            "labeled/dog/c.png: at this size the same image as labeled/cat/a.png",
+            "unlabeled/f.png: at this size the same image as labeled/cat/b.png",
         )
 
     def test_one_that_differs_in_a_pixel_or_in_colour_is_another(self, tmp_path):

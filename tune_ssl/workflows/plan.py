@@ -110,8 +110,14 @@ def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
     )
 
 
-def describe_data(config: RunConfig, shared: SplitImages, console: Console) -> None:
-    """Say which images the search uses, and what the labels cost."""
+def describe_data(
+    config: RunConfig,
+    shared: SplitImages,
+    console: Console,
+    *,
+    named_in: str | None = "split.json",
+) -> None:
+    """Say which images the search uses, and what the labels cost; ``named_in`` lists those it skips."""
     labels, validation = len(shared.labeled), len(shared.validation)
     unlabeled_only = len(shared.unlabeled) - labels
     say(
@@ -123,15 +129,16 @@ def describe_data(config: RunConfig, shared: SplitImages, console: Console) -> N
     say(console, f"The bill in labels: {bill}.")
     if config.metric == "balanced_accuracy":
         say(console, "The classes are uneven: trials are judged by balanced accuracy.")
-    describe_skipped(shared, console, "split.json")
+    describe_skipped(shared, console, named_in)
 
 
-def describe_skipped(shared: SplitImages, console: Console, named_in: str) -> None:
-    """Say which files are not used, at most five by name."""
-    for problem in shared.skipped[:SKIPPED_SHOWN]:
+def describe_skipped(shared: SplitImages, console: Console, named_in: str | None) -> None:
+    """Say which files are not used: at most five by name where a file will list them all."""
+    for problem in shared.skipped[: SKIPPED_SHOWN if named_in else None]:
         say(console, f"warning: skipped {problem}")
     if shared.skipped:
-        say(console, f"warning: {len(shared.skipped)} skipped in all; {named_in} names them.")
+        names = f"; {named_in} names them" if named_in else ""
+        say(console, f"warning: {len(shared.skipped)} skipped in all{names}.")
 
 
 def describe_starts(config: RunConfig, shared: SplitImages, console: Console) -> None:
