@@ -42,12 +42,17 @@ def harmed(cwd: Path, fault: str, *arguments: str):
     )
 
 
-def assert_same(cwd: Path, calm: Path) -> None:
-    """Compare a search with the undisturbed one; every trial must have ended once."""
+def assert_same(cwd: Path, calm: Path, *, ends_lost: int = 0) -> None:
+    """Compare a search with the undisturbed one; every trial must have ended once.
+
+    ``ends_lost`` of them may have ended again, because the journal lost what it said of their end.
+    """
     one, other = cwd / "runs" / "run", calm / "runs" / "run"
     assert outcome_of(one) == outcome_of(other)
     assert weights_of(one) == weights_of(other) != {}
-    assert sorted(event["trial"] for event in trial_events(one, "ended")) == list(range(9))
+    ended = [event["trial"] for event in trial_events(one, "ended")]
+    assert set(ended) == set(range(9))
+    assert len(ended) <= 9 + ends_lost
 
 
 @pytest.fixture(scope="module")
@@ -115,4 +120,4 @@ def test_a_full_disk_stops_the_driver_and_a_torn_journal_is_mended(calm: Path, t
     [kept] = folder.glob("study.journal.torn-*")
     assert f"study.journal ended in {kept.stat().st_size} bytes of a torn record" in ended.stderr
     assert kept.name in ended.stderr
-    assert_same(tmp_path, calm)
+    assert_same(tmp_path, calm, ends_lost=1)  # the record that was torn may be of a trial's end

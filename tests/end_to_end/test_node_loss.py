@@ -54,6 +54,7 @@ def test_a_lost_node_s_trial_goes_on_elsewhere_and_its_orphan_changes_nothing(
     lost = nodes.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="orphan:2", TUNE_SSL_MARK=str(mark))
     running: Running = start(
         *("--alg", "supervised", "--max-steps", "54", "--trials", "4", "--name", "run"),
+        *("--reduction-factor", "3"),  # rungs at 6 and 18
         *("--address", nodes.address),
         cwd=tmp_path,
     )
