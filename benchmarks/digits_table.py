@@ -213,7 +213,10 @@ def record(
         "labels": options.labels,
         "rows": rows,
         "validation": {method: validation(records) for method, records in searches.items()},
-        "configurations": {method: records[0] for method, records in searches.items()},
+        "configurations": {
+            method: {key: value for key, value in records[0].items() if key != "made_with"}
+            for method, records in searches.items()  # versions and hardware are told once
+        },
     }
 
 
