@@ -744,7 +744,7 @@ def _print_plan(
     shared = prepare(settings.data())
     settings = plan.with_data(settings, shared)
     if here:
-        settings = plan.on_cluster(settings, machine.usable_cpus(), len(machine.gpu_names()))
+        settings = plan.on_cluster(settings, machine.usable_cpus(), machine.gpu_count())
     plan.describe_data(settings, shared, _console(), named_in=None)
     plan.describe_starts(settings, shared, _console())
     lines = plan.describe_plan(settings, shared)

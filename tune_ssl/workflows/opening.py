@@ -70,11 +70,12 @@ def open_study(
             f"trials is {config.trials} and run {directory.name!r} has finished {finished}; allowed: "
             f"{finished} or more; give --trials {finished} to go no further."
         )
-    _check_unchanged(study.attributes(), facts, directory)
+    known = study.attributes()
+    _check_unchanged(known, facts, directory)
     gone = _gone_checkpoints(study, directory, storage)
     # Nothing was written so far, but for a torn end that was cut.
     for key, value in facts.items():
-        if key not in study.attributes():
+        if key not in known:
             study.set_attribute(key, value)
     directory.write_config(config)  # the goal may have been changed
     if not study.attributes().get("queued"):

@@ -146,7 +146,6 @@ def _run(
         if fresh:
             directory.create()
             stack.enter_context(run_lock(directory))
-        if fresh:
             describe_data(config, shared, console)
         with _removed_if_unusable(directory) if fresh else nullcontext():
             if fresh:
