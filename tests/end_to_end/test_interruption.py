@@ -9,12 +9,20 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from tests.end_to_end.command import SMALL, ended_trials, events, outcome_of, run, trials_of
+from tests.end_to_end.command import (
+    FAULTS,
+    SMALL,
+    ended_trials,
+    events,
+    outcome_of,
+    run,
+    trials_of,
+)
 
 pytestmark = pytest.mark.slow
 
 LONG = ["--alg", "ict", "--max-steps", "270", "--no-dashboard"]
-"""Trials of some seconds: rungs at 68 and 135, full length 270."""
+"""Trials of some seconds, fewer than a slice may take: rungs at 68 and 135, full length 270."""
 
 
 def last_event(folder: Path) -> str:
@@ -37,7 +45,11 @@ def test_a_signal_drains_and_resume_continues_from_the_exact_step(
 ):
     """Also one to the whole process group, as timeout and batch systems send it."""
     running = start(
-        *LONG, "--trials", "4", "--scheduler", "none", "--name", "drained", cwd=tmp_path
+        *LONG,
+        *("--trials", "4", "--scheduler", "none", "--name", "drained"),
+        cwd=tmp_path,
+        PYTHONPATH=FAULTS,
+        TUNE_SSL_SLICE="0.2",
     )
     folder = tmp_path / "runs" / "drained"
     running.wait_until(lambda: ended_trials(folder) >= 1 and last_event(folder) == "started")

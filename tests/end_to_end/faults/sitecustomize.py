@@ -19,6 +19,7 @@ these harm other parts of a search, where ``TUNE_SSL_MARK=file`` once only, and 
     forbidden    the storage takes nothing
     nan          no loss is finite from that step of a trial on
 
+``TUNE_SSL_SLICE=seconds`` lets a worker report so often.
 ``TUNE_SSL_STEPS=file`` counts optimiser steps: one byte each, by whichever process.
 ``TUNE_SSL_HIDDEN=folder`` is not there for the processes that see this variable.
 """
@@ -26,6 +27,7 @@ these harm other parts of a search, where ``TUNE_SSL_MARK=file`` once only, and 
 from __future__ import annotations
 
 import errno
+import functools
 import importlib.abc
 import importlib.util
 import os
@@ -37,6 +39,7 @@ from contextlib import contextmanager
 
 POINT, _, COUNT = os.environ.get("TUNE_SSL_FAULT", "").partition(":")
 MARK = os.environ.get("TUNE_SSL_MARK")
+SLICE = os.environ.get("TUNE_SSL_SLICE")
 STEPS = os.environ.get("TUNE_SSL_STEPS")
 HIDDEN = os.environ.get("TUNE_SSL_HIDDEN")
 os.environ.setdefault("TUNE_SSL_DRIVER", str(os.getpid()))  # the first process is the driver
@@ -162,6 +165,11 @@ def in_driver(module) -> None:
         after(module.SearchDriver, "_write_metrics", kill_when_over)
 
 
+def in_worker(module) -> None:
+    if SLICE:
+        module.Lengths = functools.partial(module.Lengths, slice_seconds=float(SLICE))
+
+
 def in_loop(module) -> None:
     def count() -> None:
         if STEPS:
@@ -199,6 +207,7 @@ PATCHES = {
     "tune_ssl.storage": in_storage,
     "tune_ssl.study": in_study,
     "tune_ssl.driver": in_driver,
+    "tune_ssl.worker": in_worker,
     "ssl_core.training.loop": in_loop,
     "tune_ssl.on_ray.scheduler": in_scheduler,
 }
