@@ -29,9 +29,11 @@ from tune_ssl.worker import (
     OUT_OF_MEMORY,
     RUNG,
     SLICE,
+    TRIALS,
     SliceReport,
     Task,
     attempt_folder,
+    is_of_an_attempt,
     weights_path,
 )
 
@@ -110,10 +112,15 @@ class SearchDriver:
 
     def tidy(self) -> None:
         """Remove what an earlier driver, killed at the wrong moment, left of finished trials."""
-        there = set(self._storage.list("trials"))
+        stored: dict[int, set[str]] = {}
+        for path in self._storage.files(TRIALS):
+            folder, *below = path.split("/")
+            if below and is_of_an_attempt(below[0]):
+                stored.setdefault(int(folder), set()).add(f"{TRIALS}/{folder}/{below[0]}")
         for trial in self.study.get_trials():
-            if trial.state.is_finished() and f"{trial.number:04d}" in there:
-                self._remove_leftovers(trial)
+            if trial.state.is_finished():
+                for path in stored.get(trial.number, set()) - {_named_weights(trial)}:
+                    self._delete(path)
 
     # Asked by whoever runs the workers
 
@@ -349,11 +356,10 @@ class SearchDriver:
 
     def _remove_leftovers(self, trial: FrozenTrial) -> None:
         """Delete a finished trial's checkpoints, and weights of attempts that did not count."""
-        named = trial.system_attrs.get(RESULT, {}).get("weights")
         for attempt in range(1, trial.system_attrs.get(ATTEMPT, 0) + 1):
             self._delete(attempt_folder(trial.number, attempt))
             weights = weights_path(trial.number, attempt)
-            if weights != named:
+            if weights != _named_weights(trial):
                 self._delete(weights)
 
     def _delete(self, path: str) -> None:
@@ -384,3 +390,9 @@ class SearchDriver:
 
     def _log(self, kind: str, number: int, attempt: int, **values: Any) -> None:
         self._directory.log_event(kind, trial=number, attempt=attempt, **values)
+
+
+def _named_weights(trial: FrozenTrial) -> str | None:
+    """Return where the study says a trial's weights are; None where it says nothing."""
+    path: str | None = trial.system_attrs.get(RESULT, {}).get("weights")
+    return path

@@ -67,15 +67,23 @@ class RunStorage:
         elif kind == fs.FileType.File:
             self._filesystem.delete_file(self._at(path))
 
-    def list(self, path: str) -> list[str]:
-        """Return the names directly below a folder, sorted; none if it is not there."""
+    def files(self, path: str) -> list[str]:
+        """Return the files anywhere below a folder, as paths from it, sorted; none if it is not there.
+
+        An object store is asked once for every thousand, not folder by folder.
+        """
         if self._folder is not None:
             folder = self._folder / path
-            return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+            below = (file for file in folder.rglob("*") if file.is_file())
+            return sorted(file.relative_to(folder).as_posix() for file in below)
         from pyarrow import fs
 
-        selector = fs.FileSelector(self._at(path), allow_not_found=True)
-        return sorted(info.base_name for info in self._filesystem.get_file_info(selector))
+        root = self._at(path).rstrip("/")
+        selector = fs.FileSelector(root, allow_not_found=True, recursive=True)
+        found = self._filesystem.get_file_info(selector)
+        return sorted(
+            info.path.removeprefix(f"{root}/") for info in found if info.type == fs.FileType.File
+        )
 
     def check_writable(self) -> None:
         """Write, read and remove a small file.

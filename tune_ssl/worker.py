@@ -27,6 +27,8 @@ SLICE_FRACTION = 0.004
 LONGEST_SLICE = 15.0
 """Seconds; a signal is answered by storing checkpoints between slices, and Slurm allows 30."""
 CHECKPOINTS_KEPT = 2
+TRIALS = "trials"
+"""The folder of all trials, below the storage's root."""
 
 SLICE, RUNG, END = "slice", "rung", "end"
 NON_FINITE, OUT_OF_MEMORY, INTERRUPTED, ERROR = (
@@ -283,7 +285,7 @@ class TrialRunner:
 
 def trial_folder(number: int) -> str:
     """Return where a trial's files are, below the storage's root."""
-    return f"trials/{number:04d}"
+    return f"{TRIALS}/{number:04d}"
 
 
 def attempt_folder(number: int, attempt: int) -> str:
@@ -294,6 +296,11 @@ def attempt_folder(number: int, attempt: int) -> str:
 def weights_path(number: int, attempt: int) -> str:
     """Return where an attempt stores the evaluated network."""
     return f"{trial_folder(number)}/weights-{attempt}.safetensors"
+
+
+def is_of_an_attempt(name: str) -> bool:
+    """Return whether a name in a trial's folder is one that an attempt's worker gives."""
+    return name.startswith(("attempt-", "weights-"))
 
 
 class _StorageError(Exception):

@@ -62,15 +62,16 @@ def test_a_file_is_replaced(storage):
     storage.write("a/b", b"a long first version")
     storage.write("a/b", b"second")
     assert storage.read("a/b") == b"second"
-    assert storage.list("a") == ["b"]
+    assert storage.files("a") == ["b"]
 
 
-def test_names_are_listed_sorted_and_only_those_directly_below(storage):
-    for name in ("b", "a", "c/d", "c/e"):
-        storage.write(f"trials/{name}", b"")
-    assert storage.list("trials") == ["a", "b", "c"]
-    assert storage.list("trials/c") == ["d", "e"]
-    assert storage.list("nothing/there") == []
+def test_files_are_listed_sorted_however_deep_and_without_their_folders(storage):
+    for name in ("b", "a", "c/e", "c/d/f"):
+        storage.write(f"trials/{name}", b"data")
+    storage.delete("trials/a")
+    assert storage.files("trials") == ["b", "c/d/f", "c/e"]
+    assert storage.files("trials/c") == ["d/f", "e"]
+    assert storage.files("nothing/there") == []
 
 
 def test_a_file_is_deleted_alone_and_a_folder_with_all_below_it(storage):
@@ -78,7 +79,7 @@ def test_a_file_is_deleted_alone_and_a_folder_with_all_below_it(storage):
         storage.write(f"trials/{name}", b"data")
     storage.delete("trials/a")
     storage.delete("trials/c")
-    assert storage.list("trials") == ["b"]
+    assert storage.files("trials") == ["b"]
     storage.delete("trials/a")
     storage.delete("nothing/there")
 
@@ -97,7 +98,7 @@ def test_it_can_be_sent_to_a_worker(storage):
 
 def test_the_check_leaves_nothing_behind(storage):
     storage.check_writable()
-    assert storage.list("") == []
+    assert storage.files("") == []
 
 
 class TestUnusable:
@@ -160,7 +161,7 @@ class TestWholeOrNotAtAll:
         storage = RunStorage(root[kind])
         storage.write("other", b"data")
         self.write_too_much(root[kind])
-        assert storage.list("") == ["other"]
+        assert storage.files("") == ["other"]
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_and_the_one_that_was_there_still_is(self, root, kind):
@@ -168,4 +169,4 @@ class TestWholeOrNotAtAll:
         storage.write("weights", b"old")
         self.write_too_much(root[kind])
         assert storage.read("weights") == b"old"
-        assert storage.list("") == ["weights"]
+        assert storage.files("") == ["weights"]

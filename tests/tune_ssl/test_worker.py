@@ -85,7 +85,7 @@ class Bench:
         return reports
 
     def stored(self, number=0, attempt=1):
-        return self.storage.list(f"trials/{number:04d}/attempt-{attempt}")
+        return self.storage.files(f"trials/{number:04d}/attempt-{attempt}")
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ class TestEnds:
         end = bench.slices()[-1]
         assert (end.kind, end.value, end.weights) == (ERROR, None, None)
         assert "the images in memory changed" in end.error
-        assert [name for name in bench.storage.list("trials/0000") if "weights" in name] == []
+        assert [name for name in bench.storage.files("trials/0000") if "weights" in name] == []
 
     @pytest.mark.parametrize(("step", "heard_at"), [(1, 3), (3, 3), (5, 8), (9, 9), (27, 27)])
     def test_a_loss_that_is_not_finite_is_told_at_the_end_of_its_slice(self, bench, step, heard_at):
