@@ -13,6 +13,9 @@ from urllib.parse import unquote, urlsplit
 from ssl_core.errors import UserError
 from ssl_core.files import write_atomically
 
+WITHOUT_FOLDERS = ("s3", "gcs")
+"""Of these pyarrow would make an empty file for every folder of a path, with a request for each."""
+
 
 class RunStorage:
     """Files under one root: a local or shared folder, or a URI such as ``s3://bucket/runs``.
@@ -37,7 +40,8 @@ class RunStorage:
         if self._folder is not None:
             write_atomically(self._folder / path, data)
             return
-        self._filesystem.create_dir(self._at(path).rsplit("/", 1)[0], recursive=True)
+        if self._filesystem.type_name not in WITHOUT_FOLDERS:
+            self._filesystem.create_dir(self._at(path).rsplit("/", 1)[0], recursive=True)
         with self._filesystem.open_output_stream(self._at(path)) as stream:
             stream.write(data)
 

@@ -18,7 +18,7 @@ ANSWER = "cluster: "
 
 
 class RunningCluster:
-    """The script in progress: a head, numbered 0, to which nodes of one CPU each are added.
+    """The script in progress: a head, numbered 0, to which nodes are added.
 
     Args:
         head_cpus: 0 to run trials on added nodes only.
@@ -38,9 +38,9 @@ class RunningCluster:
         self._added: list[int] = []
         self.address = self._answer()
 
-    def add(self, **variables: str) -> int:
+    def add(self, *, cpus: int = 1, **variables: str) -> int:
         """Add a node whose processes see these environment variables; return its number."""
-        self._added.append(int(self._tell("add", variables)))
+        self._added.append(int(self._tell("add", cpus, variables)))
         return self._added[-1]
 
     def remove(self, number: int) -> None:
@@ -91,7 +91,8 @@ def main() -> None:
     for line in sys.stdin:
         command, *arguments = json.loads(line)
         if command == "add":
-            nodes.append(cluster.add_node(num_cpus=1, env_vars=arguments[0]))
+            cpus, variables = arguments
+            nodes.append(cluster.add_node(num_cpus=cpus, env_vars=variables))
         elif command == "remove":
             cluster.remove_node(nodes[arguments[0]])
         elif command == "kill":

@@ -132,6 +132,23 @@ def test_nodes_need_neither_the_images_nor_the_run_s_folder(
     assert list((tmp_path / "shared").rglob("*.safetensors"))
 
 
+def test_of_nodes_of_different_sizes_each_gets_what_fits(cluster: RunningCluster, tmp_path: Path):
+    """One too small for a trial is not asked to prove itself; one for two trials gets two."""
+    cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="forbidden")
+    cluster.add(cpus=2)
+    cluster.add(cpus=5)
+    ended = run(
+        *("--alg", "supervised", "--max-steps", "60", "--scheduler", "none", "--trials", "9"),
+        *("--cpus-per-trial", "2", "--address", cluster.address, "--name", "sizes"),
+        cwd=tmp_path,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "gets no trials" not in ended.stderr
+    folder = tmp_path / "runs" / "sizes"
+    assert running_and_most(folder) == (0, 3)
+    assert {trial.state for trial in trials_of(folder)} == {TrialState.COMPLETE}
+
+
 def test_a_cluster_whose_only_node_for_trials_fails_its_checks_is_refused(
     cluster: RunningCluster, tmp_path: Path
 ):

@@ -19,6 +19,8 @@ from tests.end_to_end.command import (
     trials_of,
     weights_of,
 )
+from tune_ssl.run import RunDirectory
+from tune_ssl.storage import RunStorage
 from tune_ssl.study import BEGAN_AT
 
 pytestmark = pytest.mark.slow
@@ -85,6 +87,25 @@ def test_a_trial_continues_from_its_last_checkpoint(
     assert trials_of(folder)[0].system_attrs[BEGAN_AT] == checkpoint
     assert steps_of(tmp_path) == steps_of(calm) + repeated
     assert_same(tmp_path, calm)
+
+
+def test_an_object_store_keeps_what_a_folder_keeps(calm: Path, bucket: str, tmp_path: Path):
+    """A worker dies at step 10 of the first trial; then the search is extended."""
+    search = (*SMALL, "--concurrency", "1", "--seed", "7", "--storage", bucket, "--name", "run")
+    for arguments in (
+        (*search, "--trials", "5"),
+        ("resume", "run", "--trials", "9", "--no-dashboard"),
+    ):
+        ended = harmed(tmp_path, "worker:10", *arguments)
+        assert ended.returncode == 0, ended.stderr
+    folder = tmp_path / "runs" / "run"
+    assert len(trial_events(folder, "waiting")) == 1
+    assert trials_of(folder)[0].system_attrs[BEGAN_AT] == 6
+    assert outcome_of(folder) == outcome_of(calm / "runs" / "run")
+    assert not list(folder.rglob("*.safetensors"))
+    storage = RunStorage(str(RunDirectory(folder).read_config().storage))
+    kept = {path.split("/")[0]: storage.read(f"trials/{path}") for path in storage.files("trials")}
+    assert kept == weights_of(calm / "runs" / "run")
 
 
 def test_a_loss_that_is_not_finite_ends_its_trial_without_a_value(tmp_path: Path):

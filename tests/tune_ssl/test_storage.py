@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pickle
-import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 
 import pytest
 
@@ -21,20 +19,6 @@ KINDS = ("folder", "uri")
 def root(tmp_path):
     folder = tmp_path / "storage"
     return {"folder": str(folder), "uri": folder.as_uri()}
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """Return the address of a bucket in an object store on this host."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()
-    _, port = server.get_host_and_port()
-    endpoint = f"127.0.0.1:{port}"
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(f"PUT /bucket HTTP/1.0\r\nHost: {endpoint}\r\n\r\n".encode())
-        connection.recv(100)
-    yield f"s3://key:secret@bucket/runs?endpoint_override={endpoint}&scheme=http"
-    server.stop()
 
 
 @pytest.fixture(params=[*KINDS, "s3"])
