@@ -243,6 +243,11 @@ OPTIONS: dict[str, Callable[[Replay, int, int, int], Trace]] = {
         "40 start-up trials": {"n_startup_trials": 40},
         "64 candidates": {"n_ei_candidates": 64},
         "a model for each parameter": {"multivariate": False, "group": False},
+        "the same, 5 start-up trials": {
+            "multivariate": False,
+            "group": False,
+            "n_startup_trials": 5,
+        },
     }.items()
 }
 """What TPE can be told otherwise than in ``tune_ssl.sampler``: 10 start-up trials, 24 candidates."""
