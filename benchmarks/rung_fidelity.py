@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,9 @@ def fidelity(
     full trainings.
     """
     generator = np.random.default_rng(0)
-    columns = [MEASURED_AT.index(step) for step in rungs]
     figures = np.empty((options.replays, 4))
-    for replay in range(options.replays):
-        order = generator.permutation(len(values))[: options.trials]
-        own = values[order][:, columns]
-        reached = survivors(own, rungs, factor, options.slots)
-        final = np.nan_to_num(own[:, -1], nan=-1.0)
+    played = replays(values, rungs, factor, options, options.replays, generator)
+    for replay, (order, final, reached) in enumerate(played):
         kept = np.flatnonzero(reached == len(rungs) - 1)
         best = kept[final[kept].argmax()]
         winner = final.argmax()
@@ -156,18 +153,32 @@ def bootstrap(
     says too much.
     """
     generator = np.random.default_rng(1)
-    columns = [MEASURED_AT.index(step) for step in rungs]
     shares = []
     for _ in range(options.resamples):
-        pool = values[generator.integers(len(values), size=len(values))][:, columns]
-        kept = 0
-        for _ in range(REPLAYS_OF_A_RESAMPLE):
-            own = pool[generator.permutation(len(pool))[: options.trials]]
-            reached = survivors(own, rungs, factor, options.slots)
-            final = np.nan_to_num(own[:, -1], nan=-1.0)
-            kept += final[reached == len(rungs) - 1].max() == final.max()
-        shares.append(kept / REPLAYS_OF_A_RESAMPLE)
+        pool = values[generator.integers(len(values), size=len(values))]
+        played = replays(pool, rungs, factor, options, REPLAYS_OF_A_RESAMPLE, generator)
+        kept = [
+            final[reached == len(rungs) - 1].max() == final.max() for _, final, reached in played
+        ]
+        shares.append(np.mean(kept))
     return np.quantile(shares, (0.05, 0.95)).round(4).tolist()
+
+
+def replays(
+    values: Floats,
+    rungs: tuple[int, ...],
+    factor: int,
+    options: argparse.Namespace,
+    count: int,
+    generator: np.random.Generator,
+) -> Iterator[tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]]:
+    """Yield, replay by replay, which configurations it took, their final values, the last rung of each."""
+    columns = [MEASURED_AT.index(step) for step in rungs]
+    for _ in range(count):
+        order = generator.permutation(len(values))[: options.trials]
+        own = values[order][:, columns]
+        reached = survivors(own, rungs, factor, options.slots)
+        yield order, np.nan_to_num(own[:, -1], nan=-1.0), reached
 
 
 def survivors(

@@ -542,6 +542,12 @@ def train(
     output: Annotated[
         Path, typer.Option(help="New folder for weights, metrics and configuration.")
     ] = Path("trained"),
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile", help="Also tell where a step's time goes; writes trace.json for Perfetto."
+        ),
+    ] = False,
     result_format: TableFormat = "table",
 ) -> None:
     """Train one configuration here: writes weights.safetensors, metrics.json and config.yaml."""
@@ -556,6 +562,7 @@ def train(
         split_seed=split_seed,
         data_dir=data_dir,
         device=device,
+        profile=profile,
     )
     if result_format == "json":
         _print_json(trained.metrics | {"folder": str(trained.folder)})

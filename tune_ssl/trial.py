@@ -19,6 +19,7 @@ from ssl_core.data.images import checksum
 if TYPE_CHECKING:
     from ssl_core.data.prepare import SplitImages
     from ssl_core.training.loop import TrainingReport
+    from ssl_core.training.profile import StepProfile
 
 
 class Measured(NamedTuple):
@@ -80,7 +81,7 @@ class TrainingFactory:
         self._checksum = checksum(shared.images)
         self._stores: dict[str, Any] = {}
 
-    def __call__(self, record: Mapping[str, Any]) -> Work:
+    def __call__(self, record: Mapping[str, Any]) -> TrainingWork:
         """Return the training a flat configuration describes."""
         from ssl_core.data.store import ImageStore
         from ssl_core.training.config import TrainingConfig
@@ -150,6 +151,12 @@ class TrainingWork:
             "correct": pack_correct(evaluated.correct),
         }
         return Measured(evaluated.value(self._metric), evaluated.finite, details)
+
+    def profile(self) -> StepProfile:
+        """Train some steps and return where their time goes; the training itself is not changed."""
+        from ssl_core.training.profile import profile_steps
+
+        return profile_steps(self._training)
 
     def to_bytes(self) -> bytes:
         """See ``Work``."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from ssl_core.algorithms import ALGORITHMS, Algorithm, Batch, LossTerms
 from ssl_core.data.augment import augmented_view
@@ -26,6 +27,8 @@ from ssl_core.training.evaluate import Evaluation, evaluate_in_parts
 from ssl_core.training.seeds import generator_for
 
 STATISTICS_BATCHES = 8
+STEP_PARTS = ("batch", "losses", "backward", "optimizer", "ema", "sums")
+"""What a step consists of, as a profiler names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +177,9 @@ class Training:
         rate = self.config.learning_rate * float(self._schedule(progress))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        batch = self._next_batch()
-        with self._autocast():
+        with record_function("batch"):
+            batch = self._next_batch()
+        with record_function("losses"), self._autocast():
             terms = self.algorithm(
                 self.student,
                 self.ema.network,
@@ -183,11 +187,15 @@ class Training:
                 progress.to(self._device),
                 self._generators["method"],
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(terms.total)
-        self._optimizer.step()
-        self.ema.update(self.student)
-        self._record(terms)
+        with record_function("backward"):
+            self._optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(terms.total)
+        with record_function("optimizer"):
+            self._optimizer.step()
+        with record_function("ema"):
+            self.ema.update(self.student)
+        with record_function("sums"):
+            self._record(terms)
         self.step += 1
 
     def _next_batch(self) -> Batch:

@@ -47,6 +47,7 @@ from ssl_core.training.checkpoint import from_bytes, to_bytes
 from ssl_core.training.config import LARGEST_SEED, TrainingConfig
 from ssl_core.training.evaluate import Evaluation, evaluate
 from ssl_core.training.loop import Training
+from ssl_core.training.profile import profile_steps
 from ssl_core.training.seeds import STREAMS, generator_for
 
 METHODS = tuple(ALGORITHMS)
@@ -1363,3 +1364,17 @@ class TestAtomicWriting:
         monkeypatch.setattr(files.os, "replace", spy_replace)
         write_atomically(path, b"new")
         assert calls == ["fsync file", "replace", "fsync folder"]
+
+
+def test_the_parts_of_a_profile_are_the_step() -> None:
+    training = Training(tiny_config("ict", max_steps=20), tiny_images())
+    found = profile_steps(training)
+    assert training.step == 15
+    assert tuple(found.parts) == loop.STEP_PARTS
+    assert all(spent > 0 for spent in found.parts.values())
+    spent_in_operators = sum(operator.milliseconds for operator in found.operators)
+    assert spent_in_operators <= sum(found.parts.values())
+    calls = {operator.name: operator.calls for operator in found.operators}
+    kernels = sum(isinstance(module, nn.Conv2d) for module in training.student.modules())
+    passes = 3  # of the teacher, and of the student over labeled and over mixed images
+    assert calls["aten::mkldnn_convolution"] == passes * kernels

@@ -421,6 +421,24 @@ class TestTraining:
             assert (here / "a" / name).read_bytes() == (here / "b" / name).read_bytes()
         assert "validation accuracy" in capsys.readouterr().out
 
+    def test_a_profile_changes_no_number_and_tells_where_a_step_goes(self, here, capsys):
+        (here / "one.yaml").write_text(yaml.safe_dump(TRAINING | {"max_steps": 18}))
+        for arguments in (("--output", "a"), ("--output", "b", "--profile")):
+            assert cli._run(["train", "one.yaml", *arguments], debug=False) == 0
+        out = capsys.readouterr().out
+        for name in ("weights.safetensors", "config.yaml", "metrics.json"):
+            assert (here / "a" / name).read_bytes() == (here / "b" / name).read_bytes()
+        assert json.loads((here / "b" / "trace.json").read_text())["traceEvents"]
+        told = [line.split()[0] for line in out.splitlines() if line.strip()]
+        for part in ("batch", "backward", "aten::convolution_backward"):
+            assert told.count(part) == 1
+
+    def test_a_training_too_short_for_a_profile_is_refused(self, here, capsys):
+        (here / "one.yaml").write_text(yaml.safe_dump(TRAINING))
+        assert cli._run(["train", "one.yaml", "--profile"], debug=False) == 2
+        assert "allowed: 15 or more" in capsys.readouterr().err
+        assert not (here / "trained").exists()
+
     @pytest.mark.parametrize("option", ["--seed", "--split-seed"])
     def test_another_seed_gives_another_training(self, here, option):
         (here / "one.yaml").write_text(yaml.safe_dump(TRAINING))

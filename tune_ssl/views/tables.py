@@ -14,6 +14,7 @@ from tune_ssl.text import duration, percent
 from tune_ssl.views.messages import say
 
 if TYPE_CHECKING:
+    from ssl_core.training.profile import StepProfile
     from tune_ssl.workflows.doctor import Finding
     from tune_ssl.workflows.results import Status
     from tune_ssl.workflows.train import Trained
@@ -153,6 +154,26 @@ def print_trained(trained: Trained) -> None:
         if exported != accuracy:
             say(console, _other_machinery(metrics))
     say(console, f"weights, metrics and configuration: {trained.folder}")
+    if trained.profile is not None:
+        console.print(profile_table(trained.profile))
+        say(console, f"mean of {trained.profile.steps} steps; trace: {trained.folder}/trace.json")
+
+
+def profile_table(profile: StepProfile) -> Table:
+    """Return where a step's time goes: by part, then by operator."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("part of a step, operator", no_wrap=True)
+    for heading in ("calls", "ms", "share"):
+        table.add_column(heading, justify="right")
+    step = sum(profile.parts.values())
+    for name, spent in profile.parts.items():
+        table.add_row(name, "", f"{spent:.2f}", f"{spent / step:.0%}")
+    table.add_section()
+    for operator in profile.operators:
+        spent = operator.milliseconds
+        calls = f"{operator.calls:.0f}"
+        table.add_row(operator.name, calls, f"{spent:.2f}", f"{spent / step:.0%}")
+    return table
 
 
 def _other_machinery(metrics: Mapping[str, Any]) -> str:

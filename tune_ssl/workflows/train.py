@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -21,15 +21,19 @@ from tune_ssl.views.export import configuration_of, records_in
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.plan import check_unlabeled, describe_skipped
 
+if TYPE_CHECKING:
+    from ssl_core.training.profile import StepProfile
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training gave, and the folder that holds it."""
+    """What a training gave, and the folder that holds it; ``profile`` where it was asked for."""
 
     folder: Path
     metrics: dict[str, Any]
+    profile: StepProfile | None = None
 
 
 def choose(path: Path, *, rank: int | None = None, recommended: bool = False) -> dict[str, Any]:
@@ -74,6 +78,7 @@ def train(
     split_seed: int | None = None,
     data_dir: str | None = None,
     device: str | None = None,
+    profile: bool = False,
 ) -> Trained:
     """Train one configuration and write weights, metrics and the configuration as resolved.
 
@@ -97,6 +102,7 @@ def train(
     complete = config.to_record() | _numbers(resolved(config.data, shared))
     with _new_folder(folder):
         work = TrainingFactory(shared)(complete)
+        profiled = work.profile() if profile else None
         _run_with_progress(work, config.max_steps, console)
         measured = work.measure()
         assert measured is not None  # it was given all the time it takes
@@ -127,7 +133,9 @@ def train(
     write_atomically(folder / "weights.safetensors", work.weights())
     write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     write_yaml(folder / "config.yaml", complete)
-    return Trained(folder=folder, metrics=metrics)
+    if profiled is not None:
+        write_atomically(folder / "trace.json", profiled.trace)
+    return Trained(folder=folder, metrics=metrics, profile=profiled)
 
 
 def _numbers(data: Any) -> dict[str, int]:

@@ -1,0 +1,102 @@
+"""Where the time of a training step goes, as torch's profiler sees it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from ssl_core.errors import UserError
+from ssl_core.training.loop import STEP_PARTS, Training
+
+WARM_UP_STEPS = 5
+"""First steps allocate memory and choose kernels."""
+PROFILED_STEPS = 10
+OPERATORS_TOLD = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """One kind of operator: calls and milliseconds in a step, without the operators it calls."""
+
+    name: str
+    calls: float
+    milliseconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepProfile:
+    """Where a step's time goes.
+
+    ``parts`` are milliseconds of a step by what they are for, in the order of the step, and
+    ``operators`` those that take longest. On a GPU both are time of the device. ``trace`` is a
+    file for ``chrome://tracing`` or Perfetto.
+    """
+
+    steps: int
+    parts: dict[str, float]
+    operators: tuple[Operator, ...]
+    trace: bytes
+
+
+def profile_steps(training: Training) -> StepProfile:
+    """Train some steps to warm up and some under the profiler, which changes no number.
+
+    Raises:
+        UserError: fewer steps are left than that takes.
+    """
+    left = training.config.max_steps - training.step
+    if left < WARM_UP_STEPS + PROFILED_STEPS:
+        raise UserError(
+            f"{left} steps are left to be profiled; allowed: {WARM_UP_STEPS + PROFILED_STEPS} or more; "
+            "profile with a larger max_steps."
+        )
+    training.run(training.step + WARM_UP_STEPS)
+    on_gpu = training.config.device.startswith("cuda")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it tells stderr that it begins and ends
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities) as profiler:
+        training.run(training.step + PROFILED_STEPS)
+        if on_gpu:
+            torch.cuda.synchronize(training.config.device)
+    events = profiler.key_averages()
+    parts = dict.fromkeys(STEP_PARTS, 0.0)
+    for event in events:
+        if event.key in parts:
+            spent = event.device_time_total if on_gpu else event.cpu_time_total
+            parts[event.key] = max(parts[event.key], _milliseconds(spent))
+    operators = [
+        Operator(
+            name=event.key,
+            calls=event.count / PROFILED_STEPS,
+            milliseconds=_milliseconds(
+                event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            ),
+        )
+        for event in events
+        if event.key not in parts
+    ]
+    operators.sort(key=lambda operator: -operator.milliseconds)
+    return StepProfile(
+        steps=PROFILED_STEPS,
+        parts=parts,
+        operators=tuple(operators[:OPERATORS_TOLD]),
+        trace=_trace(profiler),
+    )
+
+
+def _milliseconds(microseconds: float) -> float:
+    """Return what all profiled steps took as milliseconds of one."""
+    return microseconds / 1000 / PROFILED_STEPS
+
+
+def _trace(profiler: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        return path.read_bytes()
