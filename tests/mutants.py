@@ -646,8 +646,8 @@ MUTANTS = (
     Mutant(
         "ema updated before the optimiser's step",
         "ssl_core/training/loop.py",
-        "self._optimizer.step()\n        self.ema.update(self.student)",
-        "self.ema.update(self.student)\n        self._optimizer.step()",
+        'self._optimizer.step()\n        with record_function("ema"):\n            self.ema.update(self.student)',
+        'self.ema.update(self.student)\n        with record_function("ema"):\n            self._optimizer.step()',
     ),
     Mutant(
         "ema buffers stale: statistics not recomputed before evaluation",
