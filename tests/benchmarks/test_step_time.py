@@ -1,0 +1,38 @@
+"""Step times: a short run makes a record, and ratios are of paired turns."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import step_time
+
+
+def test_a_ratio_is_the_median_over_turns():
+    assert step_time._median_ratio([4.0, 9.0, 2.0], [2.0, 3.0, 2.0]) == 2.0
+
+
+def test_the_images_stand_for_cifar10():
+    images = step_time.random_images(200)
+    assert images.images.shape == (200, 3, 32, 32)
+    assert set(images.labels) == set(range(10))
+    assert not set(images.validation) & set(images.unlabeled)
+
+
+@pytest.mark.slow
+def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(step_time, "RECORD", tmp_path / "record.json")
+    monkeypatch.setattr(step_time, "SETTINGS", {"digits": ("wrn-10-1", 50, 2)})
+    monkeypatch.setattr(step_time, "SECONDS_BETWEEN_TURNS", 0.0)
+    arguments = ["--settings", "digits", "--methods", "ict,mixmatch", "--turns", "1", "--record"]
+    monkeypatch.setattr(sys, "argv", ["step_time", *arguments])
+    step_time.main()
+    made = json.loads((tmp_path / "record.json").read_text())
+    assert [row["method"] for row in made["rows"]] == ["ict", "mixmatch"]
+    for row in made["rows"]:
+        assert row["milliseconds"].keys() == {"plain", "float32", "bfloat16"}
+        assert row["times_faster"].keys() == {"float32", "bfloat16"}
+        assert min(row["milliseconds"].values()) > 0
+    assert capsys.readouterr().out.count("faster than plain") == 2
