@@ -38,6 +38,16 @@ class Suggestion:
     parameters: Parameters
 
 
+class Space(Protocol):
+    """What a study draws its trials from."""
+
+    def cells(self) -> Iterator[tuple[str, str | None]]:
+        """Yield every (method, divergence) there is, None for supervised."""
+
+    def suggest(self, trial: ChoosingTrial) -> Suggestion:
+        """Draw one trial, or answer what a stored one was."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DefaultTrial:
     """A published default: the trial's parameters as stored, and where the values come from.

@@ -724,7 +724,7 @@ def _invocation(
         check_number("device-hours", device_hours, 0.0, low_open=True)
     seconds = _seconds(time_limit)
     from tune_ssl.driver import Limits
-    from tune_ssl.workflows.search import Invocation
+    from tune_ssl.workflows.driving import Invocation
 
     return Invocation(
         limits=Limits(

@@ -17,6 +17,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search_spaces.joint import Suggestion
 from tune_ssl.best import WEIGHTS_KEPT
 from tune_ssl.run import RunConfig, RunDirectory, trial_seed, write_yaml
 from tune_ssl.storage import RunStorage
@@ -38,6 +39,7 @@ from tune_ssl.worker import (
 )
 
 HOPELESS_AFTER = 3
+TOO_LITTLE_MEMORY = "the device had too little memory"
 
 
 @dataclass
@@ -74,6 +76,9 @@ class SearchDriver:
         study: the truth.
         directory: the run's folder, for what people read.
         storage: checkpoints and weights, written by workers, tidied here.
+        record: makes a trial's flat configuration of its number and what was suggested; None for
+            a search's, of ``config`` and a seed of the number's own.
+        weights_kept: so many of the best keep their weights; None for all.
         shared_device: several trials share a device, so that one's lack of memory may be
             another's doing.
         began: when the invocation began, by the clock; None for now.
@@ -86,6 +91,8 @@ class SearchDriver:
         directory: RunDirectory,
         storage: RunStorage,
         *,
+        record: Callable[[int, Suggestion], dict[str, Any]] | None = None,
+        weights_kept: int | None = WEIGHTS_KEPT,
         limits: Limits | None = None,
         shared_device: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -100,6 +107,8 @@ class SearchDriver:
         self.limit_reached = False
         self._directory = directory
         self._storage = storage
+        self._record = record or self._searched
+        self._weights_kept = weights_kept
         self._limits = limits or Limits()
         self._shared_device = shared_device
         self._clock = clock
@@ -253,7 +262,7 @@ class SearchDriver:
 
     def _task(self, assignment: Assignment) -> Task:
         number, suggestion = assignment.number, assignment.suggestion
-        record = self.config.trial_record(suggestion, trial_seed(self.config.seed, number))
+        record = self._record(number, suggestion)
         folder = self._directory.trial_path(number)
         folder.mkdir(parents=True, exist_ok=True)
         write_yaml(folder / "config.yaml", record)
@@ -273,6 +282,9 @@ class SearchDriver:
             record=record,
             checkpoint=assignment.checkpoint,
         )
+
+    def _searched(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
+        return self.config.trial_record(suggestion, trial_seed(self.config.seed, number))
 
     def _hear(self, trial: RunningTrial, report: SliceReport) -> None:
         trial.heard_at = self._clock()
@@ -313,7 +325,7 @@ class SearchDriver:
         return Verdict.CONTINUE
 
     def _out_of_memory(self, report: SliceReport) -> Verdict:
-        reason = f"the device had too little memory at step {report.step}"
+        reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
         if not self._shared_device:
             return self.study.prune_without_value(report.number, report.attempt, reason)
         self._interrupt(report.number, report.attempt, f"{reason}, shared with others")
@@ -369,9 +381,11 @@ class SearchDriver:
             self._directory.log_event("not deleted", path=path, reason=str(error))
 
     def _keep_best_weights(self) -> None:
+        if self._weights_kept is None:
+            return
         complete = [t for t in self.study.get_trials() if t.state == TrialState.COMPLETE]
         ranked = sorted(complete, key=lambda t: (-(t.value or 0.0), t.number))
-        for trial in ranked[WEIGHTS_KEPT:]:
+        for trial in ranked[self._weights_kept :]:
             if trial.number not in self._weights_dropped:
                 self._delete(trial.system_attrs[RESULT]["weights"])
                 self._weights_dropped.add(trial.number)

@@ -355,7 +355,13 @@ class RunDirectory:
         Raises:
             UserError: the file is damaged or holds something unknown.
         """
-        return RunConfig.from_mapping(read_yaml_mapping(self.config_path))
+        given = read_yaml_mapping(self.config_path)
+        if "configurations" in given:
+            raise UserError(
+                f"{self.name!r} holds retrainings; allowed: a search's run; give the run they are of, "
+                f"{given.get('origin')!r}."
+            )
+        return RunConfig.from_mapping(given)
 
     def check_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Raise UserError where settings differ from those the run's trials were made with."""
@@ -398,6 +404,15 @@ class RunDirectory:
             file.write(json.dumps(event) + "\n")
 
 
+def check_run_name(name: str) -> None:
+    """Raise UserError unless a folder can have that name anywhere."""
+    if not RUN_NAME.fullmatch(name):
+        raise UserError(
+            f"name is {name!r}; allowed: letters, digits, '_', '.', '-', the first a letter or digit, "
+            "at most 100 of them; give such a name."
+        )
+
+
 def new_run(name: str | None, output: str, config: RunConfig) -> RunDirectory:
     """Return the folder of a run that is about to be made; nothing is written yet.
 
@@ -407,11 +422,7 @@ def new_run(name: str | None, output: str, config: RunConfig) -> RunDirectory:
     if name is None:
         methods = "-".join(config.alg) if len(config.alg) <= 2 else f"{len(config.alg)}-methods"
         name = f"{methods}-{config.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if not RUN_NAME.fullmatch(name):
-        raise UserError(
-            f"name is {name!r}; allowed: letters, digits, '_', '.', '-', the first a letter or digit, "
-            "at most 100 of them; give such a name."
-        )
+    check_run_name(name)
     directory = RunDirectory((Path(output).expanduser() / name).absolute())
     directory.check_new()
     nearest = next(parent for parent in directory.path.parents if parent.exists())

@@ -26,7 +26,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces.joint import DefaultTrial, StudySpace, Suggestion
+from search_spaces.joint import DefaultTrial, Space, Suggestion
 from ssl_core.errors import UserError
 from tune_ssl.asha import RungDecision, decide
 from tune_ssl.journal import MemoryJournal, RunJournal, SearchStorage
@@ -132,7 +132,7 @@ class SearchStudy:
     def __init__(
         self,
         journal: RunJournal | MemoryJournal,
-        space: StudySpace,
+        space: Space,
         *,
         name: str,
         trials: int,
@@ -207,8 +207,9 @@ class SearchStudy:
 
         Where an earlier driver was killed while it queued them, only the rest are queued.
         """
-        for trial in list(first)[len(self.get_trials()) :]:
-            self._study.enqueue_trial(dict(trial.params), user_attrs=dict(trial.attributes))
+        with self.together():
+            for trial in list(first)[len(self.get_trials()) :]:
+                self._study.enqueue_trial(dict(trial.params), user_attrs=dict(trial.attributes))
 
     def recover(self, reason: str) -> list[int]:
         """Put every running trial back to waiting, because nobody runs it; return their numbers."""

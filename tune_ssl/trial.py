@@ -83,19 +83,47 @@ class TrainingFactory:
 
     def __call__(self, record: Mapping[str, Any]) -> TrainingWork:
         """Return the training a flat configuration describes."""
+        return self.on_draw(self._shared, record)
+
+    def on_draw(self, drawn: SplitImages, record: Mapping[str, Any]) -> TrainingWork:
+        """Return the same on another draw of labels from the images that are kept."""
         from ssl_core.data.store import ImageStore
         from ssl_core.training.config import TrainingConfig
 
+        assert drawn.images is self._shared.images
         config = TrainingConfig.from_record(record)
         store = self._stores.get(config.device)
         if store is None:
             self.verify()
             store = self._stores[config.device] = ImageStore(self._shared.images, config.device)
-        return TrainingWork(config, self._shared, store, self._checksum)
+        return TrainingWork(config, drawn, store, self._checksum)
 
     def verify(self) -> None:
         """Raise RuntimeError where the images are not those the search began with."""
         _verify(checksum(self._shared.images), self._checksum)
+
+
+class RetrainingFactory:
+    """Makes trainings over several draws of labels from the same images, which are kept once.
+
+    Each draw holds its own labels only: those of the others, and of the unlabeled images, are no
+    part of it.
+
+    Args:
+        draws: by split_seed; their ``images`` are one and the same array, which a pickle keeps so.
+    """
+
+    def __init__(self, draws: Mapping[int, SplitImages]) -> None:
+        self._draws = dict(draws)
+        self._trainings = TrainingFactory(next(iter(self._draws.values())))
+
+    def __call__(self, record: Mapping[str, Any]) -> TrainingWork:
+        """Return the training a flat configuration describes, on the draw its split_seed names."""
+        return self._trainings.on_draw(self._draws[record["split_seed"]], record)
+
+    def verify(self) -> None:
+        """See ``TrainingFactory``."""
+        self._trainings.verify()
 
 
 class TrainingWork:

@@ -15,7 +15,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from search_spaces.joint import StudySpace
+from search_spaces.joint import Space, StudySpace
 from ssl_core.errors import UserError
 
 FREE = frozenset(
@@ -61,7 +61,7 @@ class WarmStart:
         trials = tuple(ForeignTrial(**trial) for trial in given["trials"])
         return cls(run=given["run"], trials=trials, left_out=given["left_out"])
 
-    def frozen(self, space: StudySpace) -> list[FrozenTrial]:
+    def frozen(self, space: Space) -> list[FrozenTrial]:
         """Return the trials as a sampler sees them: before all others, with negative numbers."""
         first = -len(self.trials)
         return [_frozen(first + place, one, space) for place, one in enumerate(self.trials)]
@@ -128,7 +128,7 @@ def _in_space(trial: FrozenTrial, earlier: StudySpace, space: StudySpace) -> dic
     return None if moved else params
 
 
-def _frozen(number: int, foreign: ForeignTrial, space: StudySpace) -> FrozenTrial:
+def _frozen(number: int, foreign: ForeignTrial, space: Space) -> FrozenTrial:
     replay = _Replay(foreign.params)
     space.suggest(replay)
     return FrozenTrial(

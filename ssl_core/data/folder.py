@@ -110,6 +110,20 @@ def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
         UserError: there is no ``test``, it has a class the training images lack, or they cannot
             be used.
     """
+    class_names = check_test_folder(data_dir)
+    test_dir = data_dir / "test"
+    # Small, because only what a search saw of them counts: which could be read, and their colour.
+    channels = load_training_images(data_dir, SMALLEST_SIDE).images.shape[1]
+    files = _class_files(data_dir, "test", class_names)
+    return _load(data_dir, files, class_names, image_size, within=test_dir, channels=channels)
+
+
+def check_test_folder(data_dir: Path) -> tuple[str, ...]:
+    """Return the names of the classes, where ``test/`` is there and has no others. Reads no image.
+
+    Raises:
+        UserError: there is no ``test``, or it has a class the training images lack.
+    """
     _, class_names = _training_part(data_dir)
     test_dir = data_dir / "test"
     if not test_dir.is_dir():
@@ -123,10 +137,7 @@ def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
             f"test/{unknown[0]} is no class of the training images; allowed: {', '.join(class_names)}; "
             "rename it."
         )
-    # Small, because only what a search saw of them counts: which could be read, and their colour.
-    channels = load_training_images(data_dir, SMALLEST_SIDE).images.shape[1]
-    files = _class_files(data_dir, "test", class_names)
-    return _load(data_dir, files, class_names, image_size, within=test_dir, channels=channels)
+    return class_names
 
 
 def read_image(path: Path, image_size: int, channels: int) -> Images:

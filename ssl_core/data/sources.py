@@ -62,6 +62,17 @@ def load_test_images(dataset: str, data_dir: str | None, image_size: int | None)
     return SOURCES[dataset].test(*_place(dataset, data_dir, image_size))
 
 
+def check_has_test_images(dataset: str, data_dir: str | None) -> None:
+    """Check that a data set can be tested on images that no search saw. Reads no image.
+
+    Raises:
+        UserError: the user's folder has no test/, or one with classes nobody trains on.
+    """
+    place, _ = _place(dataset, data_dir, None)
+    if dataset == "folder":
+        folder.check_test_folder(place)
+
+
 def check_labels_are_chosen(dataset: str, data_dir: str | None) -> None:
     """Check that a data set's folders say which images are labeled. Reads no image.
 

@@ -29,7 +29,7 @@ from tests.tune_ssl.fakes import (
 )
 from tune_ssl.driver import Limits
 from tune_ssl.run import RunConfig, RunDirectory
-from tune_ssl.workflows import plan, process
+from tune_ssl.workflows import driving, plan, process
 from tune_ssl.workflows import search as workflow
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -547,12 +547,12 @@ print("a result")
 class TestUnusable:
     def test_a_new_run_that_cannot_begin_leaves_nothing(self, tmp_path):
         directory = Run(tmp_path / "run").directory
-        with pytest.raises(UserError), workflow._removed_if_unusable(directory):
+        with pytest.raises(UserError), driving.removed_if_unusable(directory):
             raise UserError("the storage cannot be written")
         assert tree(tmp_path) == {}
 
     def test_one_that_ends_for_another_reason_stays(self, tmp_path):
         directory = Run(tmp_path / "run").directory
-        with pytest.raises(KeyboardInterrupt), workflow._removed_if_unusable(directory):
+        with pytest.raises(KeyboardInterrupt), driving.removed_if_unusable(directory):
             raise KeyboardInterrupt
         assert directory.config_path.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from optuna.trial import FrozenTrial
@@ -23,16 +24,28 @@ ROWS_SHOWN = 16
 
 
 class LiveView:
-    """Shows a driver's search on stderr for the body of a with statement; ``tick`` it often."""
+    """Shows what a driver drives on stderr for the body of a with statement; ``tick`` it often.
 
-    def __init__(self, driver: SearchDriver, console: Console, *, name: str, slots: int) -> None:
+    ``headline`` says in a line what the trials show; it is asked when one more is complete.
+    """
+
+    def __init__(
+        self,
+        driver: SearchDriver,
+        console: Console,
+        *,
+        name: str,
+        slots: int,
+        headline: Callable[[Sequence[FrozenTrial]], str] | None = None,
+    ) -> None:
         self._driver = driver
         self._console = console
         self._name = name
         self._slots = slots
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._shown_at = 0.0
-        self._best: FrozenTrial | None = None
+        self._headline = headline or best_so_far
+        self._said = ""
         self._complete = -1
 
     def __enter__(self) -> LiveView:
@@ -63,7 +76,7 @@ class LiveView:
                 say(self._console, self._line())
 
     def _line(self) -> str:
-        return f"{self._name}: {self._counts()} · {self._best_text()} · {self._time()}"
+        return f"{self._name}: {self._counts()} · {self._headline_text()} · {self._time()}"
 
     def _table(self) -> RenderableType:
         table = Table(expand=False, box=None, padding=(0, 2, 0, 0))
@@ -85,7 +98,7 @@ class LiveView:
         if len(running) > ROWS_SHOWN:
             table.add_row(f"and {len(running) - ROWS_SHOWN} more")
         head = Text.assemble((self._name, "bold"), "  ", self._counts())
-        return Group(head, Text(self._best_text()), Text(self._time(), style="dim"), table)
+        return Group(head, Text(self._headline_text()), Text(self._time(), style="dim"), table)
 
     def _counts(self) -> str:
         counts = self._driver.counts()
@@ -99,16 +112,12 @@ class LiveView:
             draining = f" · ending: {self._driver.draining}; storing what runs (Ctrl-C again stops at once)"
         return f"{done} ({', '.join(parts)}){draining}"
 
-    def _best_text(self) -> str:
+    def _headline_text(self) -> str:
         complete = self._driver.counts().complete
         if complete != self._complete:
             self._complete = complete
-            self._best = best_trial(self._driver.study.get_trials())
-        if self._best is None or self._best.value is None:
-            return "best so far: none has reached the full length yet"
-        error = percent(self._best.system_attrs[RESULT]["standard_error"])
-        value = percent(self._best.value)
-        return f"best so far: {value} ± {error} (validation images only), trial {self._best.number}"
+            self._said = self._headline(self._driver.study.get_trials())
+        return self._said
 
     def _time(self) -> str:
         remaining = self._remaining_seconds()
@@ -124,3 +133,12 @@ class LiveView:
         mean = self._driver.device_seconds() / (counts.finished + 0.5 * counts.running)
         left = max(0, counts.asked - counts.finished) - 0.5 * counts.running
         return min(max(0.0, left) * mean / max(1, self._slots), self._driver.seconds_allowed())
+
+
+def best_so_far(trials: Sequence[FrozenTrial]) -> str:
+    """Return a line about a search's best trial."""
+    best = best_trial(trials)
+    if best is None or best.value is None:
+        return "best so far: none has reached the full length yet"
+    error = percent(best.system_attrs[RESULT]["standard_error"])
+    return f"best so far: {percent(best.value)} ± {error} (validation images only), trial {best.number}"

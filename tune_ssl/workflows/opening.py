@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from search_spaces.joint import StudySpace
 from ssl_core.data.images import checksum
 from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
-from tune_ssl.journal import open_journal
+from tune_ssl.journal import RunJournal, open_journal
 from tune_ssl.run import RunConfig, RunDirectory
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import CHECKPOINT, FOREIGN, FirstTrial, SearchStudy, first_trials
@@ -36,12 +37,63 @@ def open_study(
     storage: RunStorage,
     console: Console,
 ) -> SearchStudy:
+    """Return the study of a search whose lock is held, with nothing left running.
+
+    Raises:
+        UserError: see ``open_prepared``; or images, settings or space have changed.
+    """
+
+    def make(journal: RunJournal) -> SearchStudy:
+        return SearchStudy(
+            journal,
+            config.space(shared.num_classes),
+            name=directory.name,
+            trials=config.trials,
+            seed=config.seed,
+            rungs=config.rungs(),
+            reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
+            sampler=config.sampler,
+            warm_start=lambda: _take(config, shared, console) if config.warm_start else None,
+        )
+
+    prepared = PreparedStudy(
+        make=make,
+        first=lambda: _first_trials(config, config.space(shared.num_classes)),
+        facts=_facts(config, shared),
+        check=check_space,
+        write=lambda: directory.write_config(config),  # the goal may have been changed
+    )
+    return open_prepared(prepared, directory, storage, console)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedStudy:
+    """What is known of a run's study before its journal is opened.
+
+    Args:
+        make: makes the study on its journal.
+        first: returns the trials that are queued when it begins.
+        facts: what its values depend on; kept in it, and compared when it is opened again.
+        check: raises UserError where kept facts and these differ, beside settings and data.
+        write: writes the run's settings, which a driver may have been given anew.
+    """
+
+    make: Callable[[RunJournal], SearchStudy]
+    first: Callable[[], Sequence[FirstTrial]]
+    facts: Mapping[str, Any]
+    check: Callable[[Mapping[str, Any], Mapping[str, Any], RunDirectory], None]
+    write: Callable[[], None]
+
+
+def open_prepared(
+    prepared: PreparedStudy, directory: RunDirectory, storage: RunStorage, console: Console
+) -> SearchStudy:
     """Return the study of a run whose lock is held, with nothing left running.
 
     Opening a study that an earlier driver was killed while setting up finishes its setting up.
 
     Raises:
-        UserError: journal or checkpoint is damaged, or images or settings have changed.
+        UserError: journal or checkpoint is damaged, or what the study rests on has changed.
     """
     begun = any(directory.path.glob("trials/*"))
     if begun and not directory.journal_path.exists():
@@ -52,34 +104,23 @@ def open_study(
     journal, mended = open_journal(directory.journal_path)
     if mended:
         say(console, f"warning: {mended}")
-    facts = _facts(config, shared)
-    study = SearchStudy(
-        journal,
-        config.space(shared.num_classes),
-        name=directory.name,
-        trials=config.trials,
-        seed=config.seed,
-        rungs=config.rungs(),
-        reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
-        sampler=config.sampler,
-        warm_start=lambda: _take(config, shared, console) if config.warm_start else None,
-    )
+    study = prepared.make(journal)
     finished = study.counts().finished
-    if finished > config.trials:
+    if finished > study.trials:
         raise UserError(
-            f"trials is {config.trials} and run {directory.name!r} has finished {finished}; allowed: "
+            f"trials is {study.trials} and run {directory.name!r} has finished {finished}; allowed: "
             f"{finished} or more; give --trials {finished} to go no further."
         )
     known = study.attributes()
-    _check_unchanged(known, facts, directory)
+    _check_unchanged(known, prepared, directory)
     gone = _gone_checkpoints(study, directory, storage)
     # Nothing was written so far, but for a torn end that was cut.
-    for key, value in facts.items():
+    for key, value in prepared.facts.items():
         if key not in known:
             study.set_attribute(key, value)
-    directory.write_config(config)  # the goal may have been changed
+    prepared.write()
     if not study.attributes().get("queued"):
-        study.enqueue_first(_first_trials(config, study.space))
+        study.enqueue_first(prepared.first())
         study.set_attribute("queued", True)
     interrupted = study.recover("the driver before was lost")
     if interrupted:
@@ -134,14 +175,15 @@ def _facts(config: RunConfig, shared: SplitImages) -> dict[str, Any]:
     return {
         "images_crc32": f"{checksum(shared.images):08x}",
         "split_sha256": shared.fingerprint,
-        "labels_sha256": _labels_sha256(shared),
+        "labels_sha256": labels_sha256(shared),
         "num_classes": shared.num_classes,
         "settings": config.fixed_settings(),
         "space": config.space(shared.num_classes).outline(),
     }
 
 
-def _labels_sha256(shared: SplitImages) -> str:
+def labels_sha256(shared: SplitImages) -> str:
+    """Return the SHA-256 of the labels a draw uses, and of the names of all classes."""
     named = [
         [shared.class_names[label] for label in labels]
         for labels in (shared.labels, shared.validation_labels)
@@ -150,14 +192,15 @@ def _labels_sha256(shared: SplitImages) -> str:
 
 
 def _check_unchanged(
-    before: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory
+    known: Mapping[str, Any], prepared: PreparedStudy, directory: RunDirectory
 ) -> None:
     """Refuse to go on where what the study rests on has changed.
 
     What it did not write down, because its driver was killed before or was an older one, cannot
     have changed.
     """
-    before = {**now, **before}
+    now = prepared.facts
+    before = {**now, **known}
     directory.check_settings(before["settings"], now["settings"])
     differing = [
         f"{what}: {key} was {before[key]} and is {now[key]}"
@@ -169,6 +212,11 @@ def _check_unchanged(
             f"the data of run {directory.name!r} have changed ({'; '.join(differing)}); allowed: the same "
             "images and labels, because accuracies would not compare; restore them or begin a new run."
         )
+    prepared.check(before, now, directory)
+
+
+def check_space(before: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory) -> None:
+    """Refuse to go on with another search space than the trials were drawn from."""
     moved = _space_differences(before["space"], now["space"])
     if moved:
         raise UserError(

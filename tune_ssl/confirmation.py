@@ -1,0 +1,270 @@
+"""What retrainings say: the winner by validation, then figures on the test images. Pure.
+
+Everything printed is computed here from what is kept: the trials of the retrainings' study, the
+search's complete trials, and which test images each retraining classified.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from optuna.trial import FrozenTrial, TrialState
+
+from ssl_core.errors import UserError
+from tune_ssl.driver import TOO_LITTLE_MEMORY
+from tune_ssl.retraining import Configuration, Retrainings
+from tune_ssl.statistics.cells import Cell, compare_cells
+from tune_ssl.statistics.crossed import Floats, Interval, balanced_outcomes, crossed_interval
+from tune_ssl.statistics.repeats import caption, is_indicative
+from tune_ssl.statistics.selection import bootstrap_optimism, optimism, order_by_validation
+from tune_ssl.study import REASON, RESULT, SECONDS
+from tune_ssl.trial import unpack_correct
+
+NOT_LEFT_OUT = -1
+"""No draw's number: the search's own draw is not among the retrainings in the first place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A configuration by its retrainings' validation, best first; ``diverged`` of them count as 0."""
+
+    name: str
+    validation: float
+    diverged: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResults:
+    """What the sealed test gave.
+
+    Args:
+        sha256: fingerprint of the images and their labels.
+        opening: how often, this time included, they have been opened.
+        labels: class of each image.
+        correct: by the trial's number which images its network classified, packed.
+    """
+
+    __test__ = False  # pytest collects classes of this name
+
+    sha256: str
+    opening: int
+    labels: list[int]
+    class_names: list[str]
+    correct: dict[int, str]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain values that ``from_mapping`` reads back."""
+        return vars(self) | {"correct": {str(number): own for number, own in self.correct.items()}}
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> TestResults:
+        """Return what ``to_mapping`` gave."""
+        correct = {int(number): own for number, own in given["correct"].items()}
+        return cls(**{**given, "correct": correct})
+
+
+def unfinished_reasons(trials: Sequence[FrozenTrial]) -> list[str]:
+    """Return why retrainings have no result that could be counted: they failed, or lacked memory."""
+    return [
+        f"trial {trial.number}: {trial.user_attrs.get(REASON, 'no reason known')}"
+        for trial in trials
+        if trial.state == TrialState.FAIL
+        or (trial.state == TrialState.PRUNED and not _diverged(trial))
+    ]
+
+
+def name_winner(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> list[Named]:
+    """Return the configurations by mean validation of their retrainings; the first is the winner.
+
+    Among equal means the one that comes first in the table of retrainings does. A retraining
+    whose loss became non-finite classifies nothing, and counts as 0.
+
+    Raises:
+        UserError: a retraining failed, so that the table has a hole.
+    """
+    reasons = unfinished_reasons(trials)
+    if reasons:
+        raise UserError(
+            f"{len(reasons)} of {len(trials)} retrainings gave no result ({reasons[0]}); allowed: a whole "
+            "table, because draws are compared in pairs; see error.txt in its folder, mend what is wrong and "
+            "confirm under another --name."
+        )
+    assert all(trial.state.is_finished() for trial in trials)
+    values = np.zeros((len(retrainings.configurations), len(retrainings.draws)))
+    for trial in trials:
+        values[retrainings.place(trial.number)] = trial.value or 0.0
+    split_seeds = [draw.split_seed for draw in retrainings.draws]
+    ordered = order_by_validation(values, split_seeds, search_draw=NOT_LEFT_OUT)
+    diverged = [
+        sum(_diverged(trial) for trial in trials if retrainings.place(trial.number)[0] == row)
+        for row in range(len(values))
+    ]
+    return [
+        Named(
+            name=retrainings.configurations[ranked.position].name,
+            validation=ranked.validation,
+            diverged=diverged[ranked.position],
+        )
+        for ranked in ordered
+    ]
+
+
+def confirmation(
+    retrainings: Retrainings,
+    trials: Sequence[FrozenTrial],
+    test: TestResults,
+    searched: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return every figure, and what it is computed from, as plain values.
+
+    Args:
+        trials: of the retrainings' study, all finished.
+        searched: the search's complete trials: ``trial``, ``validation`` and ``correct``, packed;
+            for the bootstrap over validation images.
+    """
+    order = name_winner(retrainings, trials)
+    metric = retrainings.settings.metric
+    tables = {
+        named.name: _outcomes(retrainings, named.name, test, metric == "balanced_accuracy")
+        for named in order
+    }
+    cells = _cells(tables, order[0].name)
+    by_name = {configuration.name: configuration for configuration in retrainings.configurations}
+    draws = len(retrainings.draws)
+    return {
+        "origin": retrainings.origin,
+        "winner": order[0].name,
+        "metric": metric,
+        "draws": draws,
+        "indicative": is_indicative(draws),
+        "caption": caption(repeats=1, retrainings=draws),
+        "labels": retrainings.settings.labels,
+        "validation_images": retrainings.settings.validation,
+        "test": {
+            "dataset": retrainings.settings.dataset,
+            "images": len(test.labels),
+            "sha256": test.sha256,
+            "opening": test.opening,
+            "labels": test.labels,
+            "classes": test.class_names,
+        },
+        "configurations": [
+            _configuration(by_name[named.name], named, cells[named.name])
+            | {"retrainings": _retrainings(retrainings, named.name, trials, test)}
+            for named in order
+        ],
+        "optimism": _optimism(retrainings, trials, searched),
+    }
+
+
+def _diverged(trial: FrozenTrial) -> bool:
+    lacked_memory = str(trial.user_attrs.get(REASON, "")).startswith(TOO_LITTLE_MEMORY)
+    return trial.state == TrialState.PRUNED and not lacked_memory
+
+
+def _outcomes(retrainings: Retrainings, name: str, test: TestResults, balanced: bool) -> Floats:
+    """Return a configuration's draws x images table; its mean is the metric."""
+    images = len(test.labels)
+    table = np.zeros((len(retrainings.draws), images))
+    for number, packed in test.correct.items():
+        configuration, draw = retrainings.at(number)
+        if configuration.name == name:
+            table[retrainings.draws.index(draw)] = unpack_correct(packed)
+    return balanced_outcomes(table, test.labels) if balanced else table
+
+
+def _cells(tables: Mapping[str, Floats], winner: str) -> dict[str, Cell]:
+    """Return each configuration's figures; differences are from the winner, and hold together."""
+    if len(tables) == 1:
+        alone = crossed_interval(tables[winner])
+        return {winner: Cell(name=winner, accuracy=alone, letters=("a",), against_control=None)}
+    return {cell.name: cell for cell in compare_cells(tables, control=winner)}
+
+
+def _configuration(configuration: Configuration, named: Named, cell: Cell) -> dict[str, Any]:
+    difference = cell.against_control
+    return {
+        **dataclasses.asdict(configuration),
+        "validation": named.validation,
+        "diverged": named.diverged,
+        "test": _values(cell.accuracy),
+        "letters": list(cell.letters),
+        "minus_winner": None if difference is None else _values(difference),
+        "verdict": cell.verdict,
+    }
+
+
+def _retrainings(
+    retrainings: Retrainings, name: str, trials: Sequence[FrozenTrial], test: TestResults
+) -> list[dict[str, Any]]:
+    rows = []
+    for trial in trials:
+        configuration, draw = retrainings.at(trial.number)
+        if configuration.name != name:
+            continue
+        result = trial.system_attrs.get(RESULT, {})
+        correct = test.correct.get(trial.number)
+        rows.append(
+            {
+                "trial": trial.number,
+                **draw._asdict(),
+                "validation": trial.value,
+                "validation_correct": result.get("correct"),
+                "test_accuracy": None if correct is None else _share(unpack_correct(correct)),
+                "test_correct": correct,
+                "device_seconds": trial.user_attrs.get(SECONDS, 0.0),
+                "weights": result.get("weights"),
+                "weights_sha256": result.get("weights_sha256"),
+            }
+        )
+    return rows
+
+
+def _optimism(
+    retrainings: Retrainings, trials: Sequence[FrozenTrial], searched: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Return how much the search's best promised too much; None where default and best are one."""
+    best = _first(retrainings, lambda origin: origin.get("rank") == 1)
+    default = _first(retrainings, lambda origin: bool(origin.get("published_default")))
+    if best is None or default is None or best == default:
+        return None
+    configurations = retrainings.configurations
+    values = np.zeros((len(configurations), len(retrainings.draws)))
+    for trial in trials:
+        values[retrainings.place(trial.number)] = trial.value or 0.0
+    found = optimism(
+        search_best=configurations[best].origin["validation"],
+        search_default=configurations[default].origin["validation"],
+        retrained_best=values[best],
+        retrained_default=values[default],
+    )
+    told: dict[str, Any] = {
+        "of": configurations[best].name,
+        "beside": configurations[default].name,
+        "excess": _values(found.excess),
+        "by_chance": found.by_chance,
+        "bootstrap": None,
+    }
+    if searched and retrainings.settings.metric == "accuracy":
+        correct = np.stack([unpack_correct(one["correct"]) for one in searched])
+        bootstrap = bootstrap_optimism(correct, generator=np.random.default_rng(0))
+        told["bootstrap"] = dataclasses.asdict(bootstrap)
+    return told
+
+
+def _first(retrainings: Retrainings, holds: Any) -> int | None:
+    places = (place for place, one in enumerate(retrainings.configurations) if holds(one.origin))
+    return next(places, None)
+
+
+def _values(interval: Interval) -> dict[str, float]:
+    return dataclasses.asdict(interval)
+
+
+def _share(correct: npt.NDArray[np.bool_]) -> float:
+    return float(correct.mean())

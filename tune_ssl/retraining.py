@@ -1,0 +1,202 @@
+"""Configurations x draws: what is retrained, and which trial of a study is which retraining.
+
+A study of retrainings samples nothing. Its K x S trials are all queued when it begins: every
+configuration on the same S draws, each draw with labels and a seed that no search has seen. So
+columns of the table are paired, and a draw's trials stand together: whatever was finished when a
+driver died is comparable.
+
+``confirm`` retrains the best of one search; whoever has configurations of several searches gives
+them names, and the same settings, and retrains them alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from search_spaces.joint import ChoosingTrial, Suggestion
+from ssl_core.errors import UserError, check_keys
+from tune_ssl.run import RunConfig, RunDirectory, read_yaml_mapping, write_yaml
+from tune_ssl.study import FirstTrial
+
+CONFIGURATION, DRAW = "configuration", "draw"
+"""The parameters of a study of retrainings."""
+
+FIRST_DRAW = 1000
+"""Far from the small numbers that people give a search as --split-seed."""
+
+PLAN_KEYS = ("id", "origin", "configurations", "draws", "settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A method with all its tuned values, under a name that is its own in a table.
+
+    ``origin`` is what its search said of it, for people and for the optimism of that search; no
+    training depends on it.
+    """
+
+    name: str
+    algorithm: str
+    divergence: str | None
+    parameters: Mapping[str, float]
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def suggestion(self) -> Suggestion:
+        """The configuration as a study suggests it."""
+        return Suggestion(
+            algorithm=self.algorithm,
+            divergence=self.divergence,
+            parameters=dict(self.parameters),
+        )
+
+
+class Draw(NamedTuple):
+    """One column of the table: ``split_seed`` draws labels and validation images, ``seed`` the rest."""
+
+    split_seed: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrainings:
+    """K configurations on S draws. It is also the space their study draws from.
+
+    Args:
+        settings: of every training but for method, values and draw: the same for all, so that
+            what is compared differs in nothing else.
+        origin: where the configurations come from, for people.
+        id: names this table in the ledger of test openings, see ``tune_ssl.ledger``.
+    """
+
+    settings: RunConfig
+    configurations: tuple[Configuration, ...]
+    draws: tuple[Draw, ...]
+    origin: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        names = [configuration.name for configuration in self.configurations]
+        assert len(set(names)) == len(names)
+        assert len(set(self.draws)) == len(self.draws)
+        assert self.settings.scheduler == "none"
+        assert self.settings.trials == len(names) * len(self.draws)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Return the row (configuration) and the column (draw) of a trial in the table."""
+        draw, configuration = divmod(number, len(self.configurations))
+        return configuration, draw
+
+    def at(self, number: int) -> tuple[Configuration, Draw]:
+        """Return what a trial retrains."""
+        configuration, draw = self.place(number)
+        return self.configurations[configuration], self.draws[draw]
+
+    def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
+        """Return the flat configuration of a trial, all that its training depends on."""
+        configuration, draw = self.at(number)
+        assert suggestion == configuration.suggestion
+        drawn = dataclasses.replace(self.settings, split_seed=draw.split_seed)
+        return drawn.trial_record(suggestion, draw.seed)
+
+    def first_trials(self) -> list[FirstTrial]:
+        """Return all trials of the study, a draw after the other."""
+        return [
+            FirstTrial(
+                params={CONFIGURATION: configuration.name, DRAW: draw.split_seed}, attributes={}
+            )
+            for draw in self.draws
+            for configuration in self.configurations
+        ]
+
+    def cells(self) -> Iterator[tuple[str, str | None]]:
+        """See ``search_spaces.joint.Space``."""
+        yield from dict.fromkeys((one.algorithm, one.divergence) for one in self.configurations)
+
+    def suggest(self, trial: ChoosingTrial) -> Suggestion:
+        """See ``search_spaces.joint.Space``: what was queued is what is suggested."""
+        by_name = {configuration.name: configuration for configuration in self.configurations}
+        name = trial.suggest_categorical(CONFIGURATION, tuple(by_name))
+        trial.suggest_categorical(DRAW, tuple(draw.split_seed for draw in self.draws))
+        return by_name[name].suggestion
+
+    def table(self) -> dict[str, Any]:
+        """Return configurations and draws as plain values: what two equal tables agree in."""
+        return {
+            "configurations": [dataclasses.asdict(one) for one in self.configurations],
+            "draws": [draw._asdict() for draw in self.draws],
+        }
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain values that ``from_mapping`` reads back."""
+        settings = self.settings.to_mapping()
+        return {"id": self.id, "origin": self.origin, **self.table(), "settings": settings}
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> Retrainings:
+        """Return what ``to_mapping`` gave.
+
+        Raises:
+            UserError: a setting is unknown or not legal.
+        """
+        check_keys("the retrainings", given, PLAN_KEYS)
+        return cls(
+            id=given["id"],
+            origin=given["origin"],
+            configurations=tuple(Configuration(**one) for one in given["configurations"]),
+            draws=tuple(Draw(**draw) for draw in given["draws"]),
+            settings=RunConfig.from_mapping(given["settings"]),
+        )
+
+
+def retrain_settings(
+    settings: RunConfig, *, configurations: int, draws: int, storage: str | None
+) -> RunConfig:
+    """Return a search's settings as those of retrainings: full length for all, nothing sampled."""
+    return dataclasses.replace(
+        settings,
+        trials=configurations * draws,
+        scheduler="none",
+        sampler="random",
+        start_from=(),
+        warm_start=None,
+        concurrency=None,
+        storage=storage,
+    )
+
+
+def fresh_draws(count: int, *, seen: Collection[int]) -> tuple[Draw, ...]:
+    """Return draws of which no search has seen the labels: its split seeds are in ``seen``."""
+    candidates = range(FIRST_DRAW, FIRST_DRAW + count + len(set(seen)))
+    fresh = [number for number in candidates if number not in seen][:count]
+    return tuple(Draw(split_seed=number, seed=number) for number in fresh)
+
+
+def write_retrainings(directory: RunDirectory, retrainings: Retrainings) -> None:
+    """Write what a folder retrains."""
+    write_yaml(directory.config_path, retrainings.to_mapping())
+
+
+def holds_retrainings(directory: RunDirectory) -> bool:
+    """Return whether a run's folder holds retrainings, and no search."""
+    return "configurations" in read_yaml_mapping(directory.config_path)
+
+
+def read_retrainings(directory: RunDirectory) -> Retrainings:
+    """Return what a folder retrains.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    given = read_yaml_mapping(directory.config_path)
+    missing = [key for key in PLAN_KEYS if key not in given]
+    if missing:
+        raise UserError(
+            f"{directory.config_path} has no {', '.join(missing)}; allowed: the settings of retrainings as "
+            "'tune-ssl confirm' writes them; restore the file, or confirm under another --name."
+        )
+    return Retrainings.from_mapping(given)

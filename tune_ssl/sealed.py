@@ -1,0 +1,188 @@
+"""The one place where tune_ssl opens a test set: weights go in, correctness comes out.
+
+It is done in processes of their own that train nothing and choose nothing; the process that
+named the winner gets yes and no per image, and never an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ssl_core.errors import UserError
+from tune_ssl.storage import RunStorage
+from tune_ssl.trial import pack_correct
+
+if TYPE_CHECKING:
+    from ssl_core.data.images import LabeledImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestImages:
+    """Where the test images are, and on what they are classified; no image.
+
+    ``data_dir`` and ``image_size`` as in ``DataConfig``.
+    """
+
+    __test__ = False  # pytest collects classes of this name
+
+    dataset: str
+    data_dir: str | None
+    image_size: int | None
+    device: str
+    threads: int
+
+
+class Opened(NamedTuple):
+    """A test set's fingerprint, the SHA-256 of images and labels, and its labels."""
+
+    sha256: str
+    labels: list[int]
+    class_names: list[str]
+
+
+class StoredWeights(NamedTuple):
+    """A file of weights below a storage's root."""
+
+    root: str
+    path: str
+    sha256: str
+
+
+class SealedTest:
+    """Test images behind other processes; use ``sealed_test``."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def open(self) -> Opened:
+        """Read the test images and return what names them.
+
+        Raises:
+            UserError: they are not there, or cannot be read.
+        """
+        return self._pool.submit(_opened).result()
+
+    def measure(self, weights: Sequence[StoredWeights]) -> Iterator[str]:
+        """Yield for each file of weights which images its network classified, packed.
+
+        Raises:
+            UserError: a file is gone or not as it was stored, or is of other classes.
+        """
+        return self._pool.map(_measured, weights)
+
+
+@contextmanager
+def sealed_test(images: TestImages, processes: int) -> Iterator[SealedTest]:
+    """Have processes ready that can open the test images; nothing is read before ``open``."""
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=get_context("spawn"),  # a fork would inherit what this process has chosen from
+        initializer=_remember,
+        initargs=(images,),
+    )
+    try:
+        yield SealedTest(pool)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def classified(data: bytes, test: LabeledImages, device: str, name: str) -> Any:
+    """Return the ``Evaluation`` of a file of weights on test images.
+
+    The network, its BatchNorm statistics and its normalisation are those it was measured with on
+    the validation images; so is the way its answers are counted.
+
+    Raises:
+        UserError: the weights are of other classes.
+    """
+    import torch
+
+    from ssl_core.data.store import ImageStore
+    from ssl_core.training.classifier import Classifier
+    from ssl_core.training.evaluate import evaluate
+
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(data)
+        file.flush()
+        classifier = Classifier.from_file(file.name, device)
+    if classifier.card.class_names != test.class_names:
+        raise UserError(
+            f"weights {name} tell {', '.join(classifier.card.class_names)} apart and the test images are of "
+            f"{', '.join(test.class_names)}; allowed: the classes of the training images; restore them."
+        )
+    return evaluate(
+        classifier.network,
+        ImageStore(test.images, device),
+        np.arange(len(test.images)),
+        test.labels,
+        classifier.card.normalisation,
+        torch.device(device),
+    )
+
+
+# Below, what runs in the other processes; each reads the images once.
+
+_place: TestImages | None = None
+_test: LabeledImages | None = None
+
+
+def _remember(place: TestImages) -> None:
+    global _place
+    _place = place
+
+
+def _images() -> LabeledImages:
+    global _test
+    assert _place is not None
+    if _test is None:
+        from ssl_core.data.sources import load_test_images
+        from ssl_core.training.loop import set_threads
+
+        set_threads(_place.threads)
+        _test = load_test_images(_place.dataset, _place.data_dir, _place.image_size)
+    return _test
+
+
+def _opened() -> Opened:
+    test = _images()
+    digest = hashlib.sha256(np.ascontiguousarray(test.images).tobytes())
+    digest.update(np.ascontiguousarray(test.labels, dtype="<i8").tobytes())
+    return Opened(digest.hexdigest(), test.labels.tolist(), list(test.class_names))
+
+
+def _measured(weights: StoredWeights) -> str:
+    assert _place is not None
+    name = f"{weights.root}/{weights.path}"
+    try:
+        data = RunStorage(weights.root).read(weights.path)
+    except OSError as error:
+        raise UserError(
+            f"weights {name} cannot be read ({error}); allowed: the file a retraining stored; restore it, or "
+            "confirm under another --name."
+        ) from error
+    if hashlib.sha256(data).hexdigest() != weights.sha256:
+        raise UserError(
+            f"weights {name} are not those the retraining stored; allowed: the file as it was; restore it, or "
+            "confirm under another --name."
+        )
+    evaluation = classified(data, _images(), _device(), Path(name).name)
+    return pack_correct(evaluation.correct)
+
+
+def _device() -> str:
+    """Return the retrainings' device, or the CPU where this host, a cluster's head maybe, lacks it."""
+    import torch
+
+    assert _place is not None
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    return _place.device if there.get(_place.device, lambda: True)() else "cpu"

@@ -1,0 +1,342 @@
+"""``confirm``: retrain a search's best on draws nobody has chosen on, then open the test set once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from rich.console import Console
+
+from search_spaces.joint import Suggestion
+from ssl_core.data.images import checksum
+from ssl_core.data.prepare import SplitImages
+from ssl_core.data.sources import check_has_test_images
+from ssl_core.errors import UserError, check_integer
+from tune_ssl import machine
+from tune_ssl.best import RankedTrial, rank_trials
+from tune_ssl.ledger import LEDGER
+from tune_ssl.retraining import (
+    Configuration,
+    Retrainings,
+    fresh_draws,
+    read_retrainings,
+    retrain_settings,
+)
+from tune_ssl.run import RunConfig, RunDirectory, check_run_name
+from tune_ssl.statistics.repeats import check_retrainings, is_indicative
+from tune_ssl.study import RESULT
+from tune_ssl.text import duration
+from tune_ssl.views.messages import say
+from tune_ssl.workflows.driving import Invocation
+from tune_ssl.workflows.plan import on_cluster
+from tune_ssl.workflows.results import read_run
+from tune_ssl.workflows.retrain import Retrained, RetrainingJob, draw_images, retrain
+
+DEFAULT_TOP = 3
+DEFAULT_SEEDS = {"digits": 20}
+OTHER_SEEDS = 10
+CONFIRM = "confirm"
+PUBLISHED_DEFAULT = "published default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What was asked for; None for the usual, or for what the search had.
+
+    Args:
+        top: configurations beside the published default.
+        seeds: draws, each with a seed of its own.
+        name: of this confirmation, below the run's ``confirm/``.
+    """
+
+    top: int = DEFAULT_TOP
+    seeds: int | None = None
+    name: str | None = None
+    data_dir: str | None = None
+    device: str | None = None
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A confirmation that can begin or go on: what it retrains, where, and the lines of its bill."""
+
+    job: RetrainingJob
+    directory: RunDirectory
+    fresh: bool
+    bill: list[str]
+
+
+def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prepared:
+    """Return what a confirmation of a search will do; nothing is written.
+
+    Args:
+        here: it is to run on this host alone, so what it asks for can be checked at once.
+
+    Raises:
+        UserError: something given cannot be used; the search is being driven, or has nothing to
+            confirm; its images have changed, or have no test part.
+    """
+    config, trials, attributes = read_run(search)
+    _check_not_driven(search)
+    check_integer("top", wishes.top, 1)
+    seeds = wishes.seeds or DEFAULT_SEEDS.get(config.dataset, OTHER_SEEDS)
+    check_retrainings(seeds)
+    config = _with_wishes(config, wishes)
+    check_has_test_images(config.dataset, config.data_dir)
+    chosen = _chosen(config, trials, attributes["num_classes"], wishes.top, search)
+    name = wishes.name or f"top{wishes.top}-seeds{seeds}"
+    check_run_name(name)
+    directory = RunDirectory(search.path / CONFIRM / name)
+    settings = retrain_settings(
+        config,
+        configurations=len(chosen),
+        draws=seeds,
+        storage=_storage_below(config.storage, f"{CONFIRM}/{name}"),
+    )
+    settings = dataclasses.replace(settings, concurrency=wishes.concurrency)
+    if here:
+        on_cluster(settings, machine.usable_cpus(), machine.gpu_count())
+    retrainings = Retrainings(
+        settings=settings,
+        configurations=tuple(chosen),
+        draws=fresh_draws(seeds, seen={config.split_seed}),
+        origin=str(search.path),
+    )
+    fresh = not directory.config_path.exists()
+    if not fresh:
+        retrainings = _continued(directory, retrainings)
+    draws = draw_images(retrainings)
+    _check_same_images(search, attributes, next(iter(draws.values())))
+    searched = [_searched(trial) for trial in trials if trial.state == TrialState.COMPLETE]
+    return Prepared(
+        job=RetrainingJob(retrainings=retrainings, draws=draws, searched=searched),
+        directory=directory,
+        fresh=fresh,
+        bill=_bill(retrainings, config.trials, len(trials), here),
+    )
+
+
+def confirm(prepared: Prepared, invocation: Invocation, console: Console) -> Retrained:
+    """Retrain, name the winner, test; or go on with that, or tell again what is kept.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
+    for line in prepared.bill:
+        say(console, line)
+    return retrain(
+        prepared.job,
+        prepared.directory,
+        _ledger(prepared.directory),
+        invocation,
+        console,
+        fresh=prepared.fresh,
+    )
+
+
+def resume_confirm(
+    directory: RunDirectory,
+    invocation: Invocation,
+    console: Console,
+    *,
+    concurrency: int | None,
+    data_dir: str | None,
+) -> Retrained:
+    """Go on with a confirmation by its own folder, as it was begun.
+
+    Raises:
+        UserError: its files are damaged, or its images have changed.
+    """
+    retrainings = _placed(read_retrainings(directory), concurrency, data_dir)
+    settings = retrainings.settings
+    check_has_test_images(settings.dataset, settings.data_dir)
+    job = RetrainingJob(retrainings=retrainings, draws=draw_images(retrainings))
+    return retrain(job, directory, _ledger(directory), invocation, console, fresh=False)
+
+
+def configurations_to_confirm(
+    config: RunConfig, ranked: Sequence[RankedTrial], num_classes: int, top: int
+) -> list[Configuration]:
+    """Return the published default of the best one's method and the ``top`` best others, by rank.
+
+    The default of its own method and divergence says what tuning bought. Where that was not
+    trained to the end, it is the best of the defaults that were.
+    """
+    space = config.space(num_classes)
+    suggested = {one.number: space.suggest(FixedTrial(one.params)) for one in ranked}
+    defaults = [one for one in ranked if one.is_default]
+    own = [
+        one
+        for one in defaults
+        if _cell(suggested[one.number]) == _cell(suggested[ranked[0].number])
+    ]
+    default = next(iter(own or defaults), None)
+    others = [one for one in ranked if one is not default][:top]
+    kept = sorted([*others, *([default] if default else [])], key=lambda one: one.rank)
+    return [_configuration(one, suggested[one.number], is_yardstick=one is default) for one in kept]
+
+
+def _cell(suggestion: Suggestion) -> tuple[str, str | None]:
+    return suggestion.algorithm, suggestion.divergence
+
+
+def _configuration(
+    trial: RankedTrial, suggestion: Suggestion, *, is_yardstick: bool
+) -> Configuration:
+    return Configuration(
+        name=PUBLISHED_DEFAULT if is_yardstick else f"rank {trial.rank}",
+        algorithm=suggestion.algorithm,
+        divergence=suggestion.divergence,
+        parameters=dict(suggestion.parameters),
+        origin={
+            "trial": trial.number,
+            "rank": trial.rank,
+            "validation": trial.value,
+            "validation_standard_error": trial.standard_error,
+            "published_default": trial.is_default,
+            "recommended": trial.recommended,
+            "device_seconds": trial.seconds,
+        },
+    )
+
+
+def _chosen(
+    config: RunConfig,
+    trials: Sequence[FrozenTrial],
+    num_classes: int,
+    top: int,
+    search: RunDirectory,
+) -> list[Configuration]:
+    ranked = rank_trials(trials)
+    if not ranked:
+        raise UserError(
+            f"run {search.name!r} has no trial of full length; allowed: one at least; continue it: tune-ssl "
+            f"resume {search.path}"
+        )
+    return configurations_to_confirm(config, ranked, num_classes, top)
+
+
+def _check_not_driven(search: RunDirectory) -> None:
+    driver = search.driver()
+    if driver is not None:
+        raise UserError(
+            f"run {search.name!r} is being searched ({driver}); allowed: a search that rests, because its "
+            "best may change; wait for its end, or stop it."
+        )
+
+
+def _with_wishes(config: RunConfig, wishes: Wishes) -> RunConfig:
+    changes: dict[str, Any] = {}
+    if wishes.data_dir is not None:
+        changes["data_dir"] = str(Path(wishes.data_dir).expanduser().absolute())
+    if wishes.device is not None:
+        changes |= {"device": wishes.device, "gpus_per_trial": None}
+    if wishes.cpus_per_trial is not None:
+        changes |= {"cpus_per_trial": wishes.cpus_per_trial, "threads": None}
+    if wishes.gpus_per_trial is not None:
+        changes["gpus_per_trial"] = wishes.gpus_per_trial
+    return dataclasses.replace(config, **changes)
+
+
+def _storage_below(storage: str | None, folder: str) -> str | None:
+    """Return a place of one's own below a search's storage; None where that is its run's folder."""
+    if storage is None:
+        return None
+    root, mark, options = storage.partition("?") if "://" in storage else (storage, "", "")
+    return f"{root.rstrip('/')}/{folder}{mark}{options}"
+
+
+def _continued(directory: RunDirectory, asked: Retrainings) -> Retrainings:
+    """Return the retrainings a folder holds, where they are what is asked for now.
+
+    Raises:
+        UserError: the search has gone on since, and its best are others.
+    """
+    kept = read_retrainings(directory)
+    if kept.table() != asked.table():
+        raise UserError(
+            f"confirmation {directory.name!r} retrains other configurations or draws than these; allowed: the "
+            "same, to go on with it; give another --name to confirm what is best now, or go on with that "
+            f"one: tune-ssl resume {directory.path}"
+        )
+    directory.check_settings(_decided(kept.settings), _decided(asked.settings, kept.settings))
+    return _placed(kept, asked.settings.concurrency, asked.settings.data_dir)
+
+
+def _decided(settings: RunConfig, kept: RunConfig | None = None) -> dict[str, Any]:
+    """Return the settings that may not change; what a machine decides later counts as ``kept`` had it."""
+    mapping = settings.fixed_settings()
+    if kept is not None:
+        decided = kept.fixed_settings()
+        for name in ("device", "gpus_per_trial", "threads"):
+            if mapping[name] in (None, "auto"):
+                mapping[name] = decided[name]
+    return mapping
+
+
+def _placed(retrainings: Retrainings, concurrency: int | None, data_dir: str | None) -> Retrainings:
+    settings = retrainings.settings
+    if concurrency is not None:
+        settings = dataclasses.replace(settings, concurrency=concurrency)
+    if data_dir is not None:
+        place = str(Path(data_dir).expanduser().absolute())
+        settings = dataclasses.replace(settings, data_dir=place)
+    return dataclasses.replace(retrainings, settings=settings)
+
+
+def _check_same_images(
+    search: RunDirectory, attributes: Mapping[str, Any], drawn: SplitImages
+) -> None:
+    found = f"{checksum(drawn.images):08x}"
+    if found != attributes["images_crc32"]:
+        raise UserError(
+            f"the training images of run {search.name!r} have changed (CRC-32 was "
+            f"{attributes['images_crc32']} and is {found}); allowed: the images it searched with; restore them, "
+            "or search again."
+        )
+
+
+def _searched(trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "validation": trial.value,
+        "correct": trial.system_attrs[RESULT]["correct"],
+    }
+
+
+def _bill(retrainings: Retrainings, asked: int, finished: int, here: bool) -> list[str]:
+    """Return what will be trained and about how long that takes, line by line."""
+    settings, draws = retrainings.settings, len(retrainings.draws)
+    names = ", ".join(one.name for one in retrainings.configurations)
+    per_draw = sum(float(one.origin["device_seconds"]) for one in retrainings.configurations)
+    device_seconds = per_draw * draws
+    time = f"about {duration(device_seconds)} of device time, as the search's trials took"
+    if here and settings.device == "cpu":
+        slots = max(1, int(machine.usable_cpus() / settings.cpus_per_trial))
+        slots = min(slots, settings.concurrency or slots)
+        time += f"; about {duration(device_seconds / slots)} with {slots} at a time"
+    lines = [
+        f"confirming: {names}",
+        f"trainings: {settings.trials}, each of {len(retrainings.configurations)} configurations on the same "
+        f"{draws} fresh draws of labels and seeds, {settings.steps} steps each",
+        f"time: {time}",
+    ]
+    if is_indicative(draws):
+        lines.append(f"warning: {draws} draws are indicative only; 10 or more are trusted.")
+    if finished < asked:
+        lines.append(
+            f"warning: the search has begun {finished} of {asked} trials; it can be resumed."
+        )
+    return lines
+
+
+def _ledger(directory: RunDirectory) -> Path:
+    """Return the ledger beside the runs, of a folder RUN/confirm/NAME."""
+    return directory.path.parents[2] / LEDGER

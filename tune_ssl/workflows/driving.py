@@ -1,0 +1,316 @@
+"""Driving trials on a cluster: what a search has in common with retrainings."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from search_spaces.joint import Suggestion
+from ssl_core.errors import StoppedError, UserError
+from tune_ssl.driver import Limits, SearchDriver
+from tune_ssl.journal import JournalWriteError
+from tune_ssl.machine import command_path
+from tune_ssl.run import RunConfig, RunDirectory, run_lock
+from tune_ssl.storage import RunStorage
+from tune_ssl.study import SearchStudy
+from tune_ssl.trial import WorkFactory
+from tune_ssl.views.live import LiveView
+from tune_ssl.views.messages import say
+from tune_ssl.workflows.process import (
+    draining_signals,
+    let_sigterm_interrupt,
+    stdout_to_stderr,
+)
+
+if TYPE_CHECKING:
+    from tune_ssl.on_ray.cluster import Cluster
+    from tune_ssl.on_ray.nodes import NodeGuard
+
+DONE, INTERNAL, LIMIT, ALL_FAILED, DRAINED = 0, 1, 3, 4, 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """How one search or resume is run; nothing that results depend on.
+
+    Args:
+        address: of a Ray cluster to join; None for one on this host.
+        ship_code: send our packages to nodes that lack them.
+        steal_lock: take a run whose driver is gone where the file system has no locks.
+        began: when the command was given, by ``time.monotonic``: time limits count from there.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    address: str | None = None
+    dashboard: bool = True
+    ship_code: bool = False
+    steal_lock: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+
+class Job(Protocol):
+    """What a driver is to do: a search's trials, or retrainings. A value; its run is passed in."""
+
+    @property
+    def settings(self) -> RunConfig:
+        """What every trial is trained with, and the share of a node it is given."""
+
+    @property
+    def image_bytes(self) -> int:
+        """Size of the images that are shipped to the workers."""
+
+    @property
+    def weights_kept(self) -> int | None:
+        """So many of the best trials keep their weights; None for all."""
+
+    def on_cluster(self, cpus: float, gpus: float) -> Job:
+        """Return the job with what the machine decides."""
+
+    def begin(self, directory: RunDirectory, console: Console) -> None:
+        """Write what a new run begins with, and say it."""
+
+    def describe(self, console: Console) -> None:
+        """Say what the trials are trained on."""
+
+    def describe_origin(self, directory: RunDirectory) -> None:
+        """Write what the run began with, where that is not written yet."""
+
+    def open_study(
+        self, directory: RunDirectory, storage: RunStorage, console: Console
+    ) -> SearchStudy:
+        """Return the run's study, new or interrupted."""
+
+    def factory(self) -> WorkFactory:
+        """Return what makes the trials' work on the workers."""
+
+    def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
+        """Return the flat configuration of a trial."""
+
+    def headline(self, trials: Sequence[FrozenTrial]) -> str:
+        """Return what the trials show so far, in a line."""
+
+
+def run_job(
+    job: Job, directory: RunDirectory, invocation: Invocation, console: Console, *, fresh: bool
+) -> SearchDriver:
+    """Drive a job's trials until they are finished, a limit is reached or a signal comes.
+
+    Returns:
+        The driver, closed; its study says what became of the trials.
+
+    Raises:
+        UserError: something given cannot be used; of a ``fresh`` run nothing is left.
+        StoppedError: the journal or another file of the run could not be written.
+    """
+    with ExitStack() as stack:
+        if not fresh:
+            stack.enter_context(run_lock(directory, steal=invocation.steal_lock))
+        stack.enter_context(stdout_to_stderr())
+        cluster = stack.enter_context(_connected(invocation, job.image_bytes))
+        job = job.on_cluster(cluster.cpus, cluster.gpus)
+        if fresh:
+            directory.create()
+            stack.enter_context(run_lock(directory))
+            job.describe(console)
+        with removed_if_unusable(directory) if fresh else nullcontext():
+            if fresh:
+                job.begin(directory, console)
+            job.describe_origin(directory)
+            storage = RunStorage(job.settings.storage or str(directory.path))
+            storage.check_writable()
+            study = job.open_study(directory, storage, console)
+            if not fresh:  # a refusal is one line
+                job.describe(console)
+            guard, factory = _ship(job, cluster, storage, console)
+        driver = SearchDriver(
+            study,
+            job.settings,
+            directory,
+            storage,
+            record=job.record,
+            weights_kept=job.weights_kept,
+            limits=invocation.limits,
+            shared_device=0 < (job.settings.gpus_per_trial or 0) < 1,
+            began=invocation.began,
+        )
+        driver.tidy()
+        _announce(directory, cluster, console)
+        if invocation.dashboard and not cluster.dashboard:
+            say(console, "warning: Ray's dashboard did not start; the search goes on without it.")
+        with _saying_how_to_continue(directory):
+            try:
+                _drive(driver, job, factory, storage, guard, cluster, directory, console)
+            finally:
+                with suppress(JournalWriteError, OSError):  # the disk is still full
+                    driver.close("the driver ended")
+    return driver
+
+
+def how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, str]:
+    """Return the exit code of a driver that is closed, and a line that says why."""
+    counts = driver.counts()
+    resumable = _continue_with(directory)
+    if driver.hopeless:
+        return ALL_FAILED, f"stopped: {driver.draining}"
+    if counts.finished >= counts.asked:
+        if counts.failed == counts.finished:
+            return ALL_FAILED, "every trial failed; see error.txt in the trials' folders"
+        return DONE, f"{counts.finished} trials finished"
+    if driver.limit_reached:
+        return LIMIT, f"{driver.draining}; {resumable}"
+    if driver.draining:
+        return DRAINED, f"interrupted by {driver.draining}; {resumable}"
+    return INTERNAL, f"the search ended early; {resumable}"
+
+
+@contextmanager
+def removed_if_unusable(directory: RunDirectory) -> Iterator[None]:
+    """Leave nothing of a new run that ended before its first trial because of its input."""
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(directory.path, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _connected(invocation: Invocation, image_bytes: int) -> Iterator[Cluster]:
+    from tune_ssl.on_ray.cluster import connected, protect_token
+
+    ship: tuple[Any, ...] = ()
+    if invocation.ship_code:
+        import search_spaces
+        import ssl_core
+        import tune_ssl
+
+        ship = (ssl_core, search_spaces, tune_ssl)
+    with connected(
+        address=invocation.address,
+        dashboard=invocation.dashboard,
+        image_bytes=image_bytes,
+        ship=ship,
+    ) as cluster:
+        let_sigterm_interrupt()
+        protect_token()
+        yield cluster
+
+
+@contextmanager
+def _saying_how_to_continue(directory: RunDirectory) -> Iterator[None]:
+    """Turn a failed write into the message that the run can be resumed.
+
+    Raises:
+        StoppedError: the journal or another file of the run could not be written.
+    """
+    try:
+        yield
+    except (JournalWriteError, OSError) as error:
+        raise StoppedError(
+            f"the search stopped, {error}; all that is in the journal is kept; {_continue_with(directory)}"
+        ) from error
+
+
+def _continue_with(directory: RunDirectory) -> str:
+    return f"continue with: {command_path('tune-ssl')} resume {directory.path}"
+
+
+def _ship(
+    job: Job, cluster: Cluster, storage: RunStorage, console: Console
+) -> tuple[NodeGuard | None, Any]:
+    """Put what the trials share into the object store, and let the nodes prove themselves."""
+    from tune_ssl.on_ray.cluster import shared_by_all
+    from tune_ssl.on_ray.nodes import NodeGuard, Requirements
+
+    factory = shared_by_all(job.factory())
+    if cluster.local:
+        return None, factory
+    guard = NodeGuard(
+        Requirements(
+            storage=storage.root,
+            factory=factory,
+            cpus=job.settings.cpus_per_trial,
+            gpus=job.settings.gpus_per_trial or 0.0,
+        )
+    )
+    guard.prove_all()
+    for host, problem in sorted(guard.problems.items()):
+        say(console, f"warning: node {host} gets no trials: {problem}")
+    return guard, factory
+
+
+def _announce(directory: RunDirectory, cluster: Cluster, console: Console) -> None:
+    say(console, f"run: {directory.path}")
+    where = "this host" if cluster.local else f"the cluster at {cluster.address}"
+    say(console, f"ray: {where}, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs")
+    if cluster.dashboard:
+        address = cluster.dashboard
+        url = address if address.startswith("http") else f"http://{address}"
+        token = f"{command_path('ray')} get-auth-token"
+        say(console, f"dashboard: {url}  (it asks for a token: run {token})")
+    say(console, f"trials: {command_path('optuna-dashboard')} {directory.journal_path}")
+
+
+def _drive(
+    driver: SearchDriver,
+    job: Job,
+    factory: Any,
+    storage: RunStorage,
+    guard: NodeGuard | None,
+    cluster: Cluster,
+    directory: RunDirectory,
+    console: Console,
+) -> None:
+    from tune_ssl.on_ray.cluster import head_watched
+    from tune_ssl.on_ray.tuning import Slots, run_tune
+
+    config = driver.config
+    slots = Slots(
+        cpus=config.cpus_per_trial,
+        gpus=config.gpus_per_trial or 0.0,
+        concurrency=config.concurrency,
+        expected=_expected_slots(config, cluster),
+        guard=guard,
+    )
+    view = LiveView(
+        driver,
+        console,
+        name=directory.name,
+        slots=slots.concurrency or slots.expected,
+        headline=job.headline,
+    )
+
+    def on_tick() -> None:
+        for message in guard.poll() if guard is not None else ():
+            say(console, message)
+        view.tick()
+
+    def on_head_lost() -> None:
+        say(
+            console,
+            f"the head of the Ray cluster at {cluster.address} does not answer; unless it comes back, Ray "
+            f"ends this driver within a minute; all that is in the journal is kept; {_continue_with(directory)}",
+        )
+
+    with draining_signals(driver), view, head_watched(cluster, on_head_lost):
+        run_tune(
+            driver,
+            factory,
+            storage=storage.root,
+            rungs=config.rungs(),
+            slots=slots,
+            on_tick=on_tick,
+        )
+
+
+def _expected_slots(config: RunConfig, cluster: Cluster) -> int:
+    slots = cluster.cpus / config.cpus_per_trial
+    if config.gpus_per_trial:
+        slots = min(slots, cluster.gpus / config.gpus_per_trial)
+    return max(1, int(slots))

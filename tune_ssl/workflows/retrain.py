@@ -1,0 +1,360 @@
+"""Retraining a table of configurations and draws, and opening the test set when all is trained.
+
+What ``confirm`` does when it knows what to retrain; ``compare`` will, too. Everything goes by the
+engine of a search: kills, drains, lost nodes, checkpoints, several machines. Then, in this order:
+the winner is named from the validation images and written down; the ledger is told; the test
+images are opened, in processes of their own; what they gave is written down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from search_spaces.joint import Suggestion
+from ssl_core.data.images import checksum
+from ssl_core.data.prepare import SplitImages, split_images
+from ssl_core.data.sources import load_training_images
+from ssl_core.errors import StoppedError, UserError
+from ssl_core.files import write_atomically
+from tune_ssl import machine
+from tune_ssl.confirmation import Named, TestResults, confirmation, name_winner
+from tune_ssl.journal import RunJournal
+from tune_ssl.ledger import count_opening
+from tune_ssl.retraining import Retrainings, write_retrainings
+from tune_ssl.run import RunConfig, RunDirectory, run_lock
+from tune_ssl.sealed import SealedTest, StoredWeights, TestImages, sealed_test
+from tune_ssl.storage import RunStorage
+from tune_ssl.study import RESULT, SearchStudy, read_trials
+from tune_ssl.text import percent
+from tune_ssl.trial import RetrainingFactory
+from tune_ssl.views.messages import say
+from tune_ssl.workflows.driving import DONE, Invocation, how_it_ended, run_job
+from tune_ssl.workflows.opening import PreparedStudy, labels_sha256, open_prepared
+from tune_ssl.workflows.plan import check_unlabeled, describe_skipped, on_cluster
+from tune_ssl.workflows.process import stdout_to_stderr
+
+WINNER, TEST, RESULTS, SEARCHED = "winner.json", "test.json", "result.json", "search.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainingJob:
+    """Retrainings over their draws; see ``Job``.
+
+    ``searched`` are the complete trials of the search, see ``confirmation``; a new run keeps them.
+    """
+
+    retrainings: Retrainings
+    draws: Mapping[int, SplitImages]
+    searched: Sequence[Mapping[str, Any]] = ()
+    weights_kept: int | None = None  # the test needs all
+
+    @property
+    def settings(self) -> RunConfig:
+        """See ``Job``."""
+        return self.retrainings.settings
+
+    @property
+    def image_bytes(self) -> int:
+        """See ``Job``."""
+        return self._first_draw.images.nbytes
+
+    def on_cluster(self, cpus: float, gpus: float) -> RetrainingJob:
+        """See ``Job``."""
+        settings = on_cluster(self.settings, cpus, gpus)
+        retrainings = dataclasses.replace(self.retrainings, settings=settings)
+        return dataclasses.replace(self, retrainings=retrainings)
+
+    def begin(self, directory: RunDirectory, console: Console) -> None:
+        """See ``Job``."""
+        directory.write_json(SEARCHED, list(self.searched))
+        write_retrainings(directory, self.retrainings)
+
+    def describe(self, console: Console) -> None:
+        """See ``Job``."""
+        drawn, count = self._first_draw, len(self.draws)
+        unlabeled = len(drawn.unlabeled) - len(drawn.labeled)
+        say(
+            console,
+            f"{self.settings.dataset}: {count} draws of {len(drawn.labeled)} labeled + {unlabeled} unlabeled "
+            f"images to train on, {len(drawn.validation)} to choose on.",
+        )
+        describe_skipped(drawn, console, None)
+
+    def describe_origin(self, directory: RunDirectory) -> None:
+        """See ``Job``."""
+        if (directory.path / "draws.json").exists():
+            return
+        directory.write_json("environment.json", machine.describe())
+        directory.write_json(
+            "draws.json",
+            {
+                "images_crc32": f"{checksum(self._first_draw.images):08x}",
+                "classes": list(self._first_draw.class_names),
+                "draws": [
+                    {
+                        "split_seed": split_seed,
+                        "sha256": drawn.fingerprint,
+                        "labeled": drawn.labeled.tolist(),
+                        "validation": drawn.validation.tolist(),
+                    }
+                    for split_seed, drawn in self.draws.items()
+                ],
+            },
+        )
+
+    def open_study(
+        self, directory: RunDirectory, storage: RunStorage, console: Console
+    ) -> SearchStudy:
+        """See ``Job``."""
+        retrainings, settings = self.retrainings, self.settings
+
+        def make(journal: RunJournal) -> SearchStudy:
+            return SearchStudy(
+                journal,
+                retrainings,
+                name=directory.name,
+                trials=settings.trials,
+                seed=settings.seed,
+                rungs=settings.rungs(),
+                reduction_factor=None,
+                sampler=settings.sampler,
+            )
+
+        prepared = PreparedStudy(
+            make=make,
+            first=retrainings.first_trials,
+            facts=self._facts(),
+            check=_check_table,
+            write=lambda: write_retrainings(directory, retrainings),
+        )
+        return open_prepared(prepared, directory, storage, console)
+
+    def factory(self) -> RetrainingFactory:
+        """See ``Job``."""
+        return RetrainingFactory(self.draws)
+
+    def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
+        """See ``Job``."""
+        return self.retrainings.record(number, suggestion)
+
+    def headline(self, trials: Sequence[FrozenTrial]) -> str:
+        """See ``Job``."""
+        values: dict[str, list[float]] = {}
+        for trial in trials:
+            if trial.state == TrialState.COMPLETE and trial.value is not None:
+                configuration, _ = self.retrainings.at(trial.number)
+                values.setdefault(configuration.name, []).append(trial.value)
+        told = [f"{name} {percent(sum(own) / len(own))}" for name, own in values.items()]
+        return f"mean validation so far: {', '.join(told) or 'none is trained yet'}"
+
+    @property
+    def _first_draw(self) -> SplitImages:
+        return next(iter(self.draws.values()))
+
+    def _facts(self) -> dict[str, Any]:
+        draws = self.draws.values()
+        return {
+            "images_crc32": f"{checksum(self._first_draw.images):08x}",
+            "split_sha256": _sha256([drawn.fingerprint for drawn in draws]),
+            "labels_sha256": _sha256([labels_sha256(drawn) for drawn in draws]),
+            "num_classes": self._first_draw.num_classes,
+            "settings": self.settings.fixed_settings(),
+            "table": self.retrainings.table(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrained:
+    """How retrainings ended: exit code, message, and every figure where they got so far."""
+
+    exit_code: int
+    directory: RunDirectory
+    message: str
+    result: dict[str, Any] | None = None
+
+
+def draw_images(retrainings: Retrainings) -> dict[int, SplitImages]:
+    """Read the training images once, and draw the labels and validation images of every draw.
+
+    Raises:
+        UserError: the images cannot be read, or are too few.
+    """
+    settings = retrainings.settings
+    data = settings.data()
+    source = load_training_images(data.dataset, data.data_dir, data.image_size)
+    draws = {
+        draw.split_seed: split_images(dataclasses.replace(data, split_seed=draw.split_seed), source)
+        for draw in retrainings.draws
+    }
+    algorithms = [configuration.algorithm for configuration in retrainings.configurations]
+    check_unlabeled(data.dataset, algorithms, next(iter(draws.values())))
+    return draws
+
+
+def retrain(
+    job: RetrainingJob,
+    directory: RunDirectory,
+    ledger: Path,
+    invocation: Invocation,
+    console: Console,
+    *,
+    fresh: bool,
+) -> Retrained:
+    """Train what is not trained yet, name the winner, and test what is not tested yet.
+
+    Raises:
+        UserError: something given cannot be used, or a retraining failed.
+        StoppedError: a file could not be written.
+    """
+    if fresh or not _all_finished(directory, job.settings.trials):
+        driver = run_job(job, directory, invocation, console, fresh=fresh)
+        code, message = how_it_ended(driver, directory)
+        if code != DONE:
+            return Retrained(exit_code=code, directory=directory, message=message)
+    with run_lock(directory, steal=invocation.steal_lock):
+        trials = _trials(directory)
+        order = name_winner(job.retrainings, trials)
+        _write_winner(directory, order, console)
+        test = _tested(job.retrainings, directory, ledger, trials, console)
+        searched = json.loads((directory.path / SEARCHED).read_text())
+        result = confirmation(job.retrainings, trials, test, searched)
+        directory.write_json(RESULTS, result)
+    return Retrained(
+        exit_code=DONE,
+        directory=directory,
+        message=f"{len(trials)} retrainings finished and tested",
+        result=result,
+    )
+
+
+def _check_table(
+    before: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory
+) -> None:
+    """Refuse to go on with other configurations or draws than the study was begun with."""
+    if before["table"] != now["table"]:
+        raise UserError(
+            f"the configurations or draws of {directory.name!r} have changed; allowed: those it began with; "
+            "restore its config.yaml, or confirm under another --name."
+        )
+
+
+def _sha256(texts: Sequence[str]) -> str:
+    return hashlib.sha256("|".join(texts).encode()).hexdigest()
+
+
+def _all_finished(directory: RunDirectory, asked: int) -> bool:
+    """Return whether nothing is left to train, so that no cluster is needed."""
+    if not directory.journal_path.is_file():
+        return False
+    trials = _trials(directory)
+    return len(trials) == asked and all(trial.state.is_finished() for trial in trials)
+
+
+def _trials(directory: RunDirectory) -> list[FrozenTrial]:
+    return read_trials(directory.journal_path)[0]
+
+
+def _write_winner(directory: RunDirectory, order: Sequence[Named], console: Console) -> None:
+    """Write down who won before the test set is opened, and say so."""
+    winner = {"winner": order[0].name, "order": [dataclasses.asdict(named) for named in order]}
+    path = directory.path / WINNER
+    if not path.exists():
+        write_atomically(path, (json.dumps(winner, indent=2) + "\n").encode())
+    elif json.loads(path.read_text()) != winner:
+        raise UserError(
+            f"{path} names another winner than the retrainings in {directory.journal_path.name} do; allowed: "
+            "both as they were written; restore them, or confirm under another --name."
+        )
+    said = ", ".join(f"{named.name} {percent(named.validation)}" for named in order)
+    say(console, f"mean validation of the retrainings: {said}")
+    say(console, f"winner, named before the test set is opened: {order[0].name}")
+
+
+def _tested(
+    retrainings: Retrainings,
+    directory: RunDirectory,
+    ledger: Path,
+    trials: Sequence[FrozenTrial],
+    console: Console,
+) -> TestResults:
+    """Return what the test gave: from the run where it is kept there, else by opening the test set."""
+    path = directory.path / TEST
+    if path.exists():
+        return TestResults.from_mapping(json.loads(path.read_text()))
+    settings = retrainings.settings
+    place = TestImages(
+        dataset=settings.dataset,
+        data_dir=settings.data_dir,
+        image_size=settings.image_size,
+        device=settings.device,
+        threads=settings.threads or 1,
+    )
+    weights = _weights(settings.storage or str(directory.path), trials)
+    at_once = machine.usable_cpus() // place.threads if place.device == "cpu" else 1
+    with stdout_to_stderr(), sealed_test(place, max(1, min(at_once, len(weights)))) as sealed:
+        results = _open_and_measure(sealed, weights, retrainings, directory, ledger, console)
+    directory.write_json(TEST, results.to_mapping())
+    return results
+
+
+def _open_and_measure(
+    sealed: SealedTest,
+    weights: Mapping[int, StoredWeights],
+    retrainings: Retrainings,
+    directory: RunDirectory,
+    ledger: Path,
+    console: Console,
+) -> TestResults:
+    opened = sealed.open()
+    try:
+        opening = count_opening(
+            ledger,
+            test_set=opened.sha256,
+            opening=retrainings.id,
+            about={
+                "dataset": retrainings.settings.dataset,
+                "images": len(opened.labels),
+                "run": str(directory.path),
+                "configurations": [one.name for one in retrainings.configurations],
+                "draws": len(retrainings.draws),
+            },
+        )
+    except OSError as error:
+        raise StoppedError(
+            f"the ledger {ledger} cannot be written ({error}), so the test set stays closed; all "
+            "retrainings are kept; make it writable and repeat the command."
+        ) from error
+    say(
+        console,
+        f"opening {opening} of the test set ({len(opened.labels)} images), counted in {ledger}",
+    )
+    correct = dict(zip(weights, sealed.measure(list(weights.values())), strict=True))
+    return TestResults(
+        sha256=opened.sha256,
+        opening=opening,
+        labels=opened.labels,
+        class_names=opened.class_names,
+        correct=correct,
+    )
+
+
+def _weights(root: str, trials: Sequence[FrozenTrial]) -> dict[int, StoredWeights]:
+    """Return the weights of every retraining that has some, by its number."""
+    return {
+        trial.number: StoredWeights(
+            root,
+            trial.system_attrs[RESULT]["weights"],
+            trial.system_attrs[RESULT]["weights_sha256"],
+        )
+        for trial in trials
+        if trial.state == TrialState.COMPLETE
+    }
