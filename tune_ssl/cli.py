@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 DEFAULT_OUTPUT = "runs"
 GROUP_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 
-SEARCHED, DATA, TRAINING, SEARCH, MACHINE, RUN = (
+SEARCHED, CONFIRMED, DATA, TRAINING, SEARCH, MACHINE, RUN = (
     "What is searched",
+    "What is confirmed",
     "Images",
     "Each training",
     "How it is searched",
@@ -145,6 +146,11 @@ ConcurrencyOption = Annotated[
 ]
 TableFormat = Annotated[
     Literal["table", "json"],
+    typer.Option("--format", help="How the result is printed on stdout."),
+]
+
+ConfirmFormat = Annotated[
+    Literal["table", "json", "csv", "markdown"],
     typer.Option("--format", help="How the result is printed on stdout."),
 ]
 
@@ -440,11 +446,14 @@ def resume(
     steal_lock: StealLockOption = False,
     result_format: TableFormat = "table",
 ) -> None:
-    """Continue a run that was interrupted, or extend one that is done."""
+    """Continue a run that was interrupted, or extend one that is done; a confirmation, too."""
+    from tune_ssl.retraining import holds_retrainings
     from tune_ssl.run import RunDirectory
 
     directory = RunDirectory.open(run, output)
     invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, steal_lock)
+    if holds_retrainings(directory):
+        _resume_confirm(directory, invocation, trials, concurrency, data_dir, result_format)
     from tune_ssl.workflows import search as workflow
 
     outcome = workflow.resume(
@@ -511,6 +520,99 @@ def export(
             f"{str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder you may "
             "write; give another with -o."
         ) from error
+
+
+@app.command()
+def confirm(
+    run: RunArgument,
+    top: Annotated[
+        int,
+        typer.Option(
+            help="How many of the best are retrained, beside the published default.",
+            rich_help_panel=CONFIRMED,
+        ),
+    ] = 3,
+    seeds: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="Draws of labels, each with a seed of its own, the same for all. \\[default: 20 on "
+            "digits, else 10]",
+            rich_help_panel=CONFIRMED,
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the confirmation, below the run's confirm/. \\[default: made from top and seeds]",
+            rich_help_panel=RUN,
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = DEFAULT_OUTPUT,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(help="Where the images are now, if they were moved.", rich_help_panel=DATA),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda or mps, if another than the search's.", rich_help_panel=MACHINE
+        ),
+    ] = None,
+    concurrency: ConcurrencyOption = None,
+    cpus_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            help="CPUs a training is given. \\[default: as the search]", rich_help_panel=MACHINE
+        ),
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            help="GPUs a training is given. \\[default: as the search]", rich_help_panel=MACHINE
+        ),
+    ] = None,
+    address: AddressOption = None,
+    dashboard: DashboardOption = True,
+    ship_code: ShipCodeOption = False,
+    time_limit: TimeLimitOption = None,
+    device_hours: DeviceHoursOption = None,
+    steal_lock: StealLockOption = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be done and about how long.", rich_help_panel=RUN
+        ),
+    ] = False,
+    result_format: ConfirmFormat = "table",
+) -> None:
+    """Retrain a search's best on fresh draws of labels, then open the test set, once.
+
+    The winner is named from the retrainings' validation before any test image is read. Repeated, the
+    command goes on where it stopped, and tells again what was measured without another opening.
+    """
+    from tune_ssl.run import RunDirectory
+
+    directory = RunDirectory.open(run, output)
+    invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, steal_lock)
+    from tune_ssl.workflows import confirm as workflow
+
+    wishes = workflow.Wishes(
+        top=top,
+        seeds=seeds,
+        name=name,
+        data_dir=data_dir,
+        device=device,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        concurrency=concurrency,
+    )
+    prepared = workflow.prepare_confirm(directory, wishes, here=address is None)
+    if dry_run:
+        _write_stdout("".join(f"{line}\n" for line in prepared.bill))
+        return
+    _finish_confirm(workflow.confirm(prepared, invocation, _console()), result_format)
 
 
 @app.command()
@@ -761,6 +863,44 @@ def _print_plan(
         _print_json(dict(line.split(": ", 1) for line in lines))
     else:
         _write_stdout("".join(f"{line}\n" for line in lines))
+
+
+def _resume_confirm(
+    directory: Any,
+    invocation: Any,
+    trials: int | None,
+    concurrency: int | None,
+    data_dir: str | None,
+    result_format: str,
+) -> None:
+    from tune_ssl.workflows import confirm as workflow
+
+    if trials is not None:
+        raise UserError(
+            f"trials is {trials} with a confirmation; allowed: none, its table is fixed; leave it out, or "
+            "confirm with other --top or --seeds."
+        )
+    ended = workflow.resume_confirm(
+        directory, invocation, _console(), concurrency=concurrency, data_dir=data_dir
+    )
+    _finish_confirm(ended, result_format)
+
+
+def _finish_confirm(ended: Any, result_format: str) -> None:
+    """Print what a confirmation gave on stdout and its end on stderr; exit with its code."""
+    from tune_ssl.views import confirmed
+    from tune_ssl.views.messages import say
+
+    if ended.result is not None:
+        if result_format == "table":
+            confirmed.print_confirmed(ended.result)
+        else:
+            _write_stdout(confirmed.format_confirmed(ended.result, result_format))
+    sys.stdout.flush()
+    say(_console(), ended.message)
+    if ended.result is not None:
+        say(_console(), f"every figure and what it is made of: {ended.directory.path}/result.json")
+    raise Exit(ended.exit_code)
 
 
 def _finish(outcome: Any, result_format: str) -> None:

@@ -39,7 +39,7 @@ class Named:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestResults:
+class OpenedTest:
     """What the sealed test gave.
 
     Args:
@@ -48,8 +48,6 @@ class TestResults:
         labels: class of each image.
         correct: by the trial's number which images its network classified, packed.
     """
-
-    __test__ = False  # pytest collects classes of this name
 
     sha256: str
     opening: int
@@ -62,7 +60,7 @@ class TestResults:
         return vars(self) | {"correct": {str(number): own for number, own in self.correct.items()}}
 
     @classmethod
-    def from_mapping(cls, given: Mapping[str, Any]) -> TestResults:
+    def from_mapping(cls, given: Mapping[str, Any]) -> OpenedTest:
         """Return what ``to_mapping`` gave."""
         correct = {int(number): own for number, own in given["correct"].items()}
         return cls(**{**given, "correct": correct})
@@ -117,7 +115,7 @@ def name_winner(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> list
 def confirmation(
     retrainings: Retrainings,
     trials: Sequence[FrozenTrial],
-    test: TestResults,
+    test: OpenedTest,
     searched: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return every figure, and what it is computed from, as plain values.
@@ -167,7 +165,7 @@ def _diverged(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.PRUNED and not lacked_memory
 
 
-def _outcomes(retrainings: Retrainings, name: str, test: TestResults, balanced: bool) -> Floats:
+def _outcomes(retrainings: Retrainings, name: str, test: OpenedTest, balanced: bool) -> Floats:
     """Return a configuration's draws x images table; its mean is the metric."""
     images = len(test.labels)
     table = np.zeros((len(retrainings.draws), images))
@@ -200,7 +198,7 @@ def _configuration(configuration: Configuration, named: Named, cell: Cell) -> di
 
 
 def _retrainings(
-    retrainings: Retrainings, name: str, trials: Sequence[FrozenTrial], test: TestResults
+    retrainings: Retrainings, name: str, trials: Sequence[FrozenTrial], test: OpenedTest
 ) -> list[dict[str, Any]]:
     rows = []
     for trial in trials:

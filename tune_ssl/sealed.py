@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestImages:
+class SealedImages:
     """Where the test images are, and on what they are classified; no image.
 
     ``data_dir`` and ``image_size`` as in ``DataConfig``.
     """
-
-    __test__ = False  # pytest collects classes of this name
 
     dataset: str
     data_dir: str | None
@@ -82,7 +80,7 @@ class SealedTest:
 
 
 @contextmanager
-def sealed_test(images: TestImages, processes: int) -> Iterator[SealedTest]:
+def sealed_test(images: SealedImages, processes: int) -> Iterator[SealedTest]:
     """Have processes ready that can open the test images; nothing is read before ``open``."""
     pool = ProcessPoolExecutor(
         processes,
@@ -132,11 +130,11 @@ def classified(data: bytes, test: LabeledImages, device: str, name: str) -> Any:
 
 # Below, what runs in the other processes; each reads the images once.
 
-_place: TestImages | None = None
+_place: SealedImages | None = None
 _test: LabeledImages | None = None
 
 
-def _remember(place: TestImages) -> None:
+def _remember(place: SealedImages) -> None:
     global _place
     _place = place
 

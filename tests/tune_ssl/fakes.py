@@ -406,3 +406,54 @@ def tree(folder: Path) -> dict[str, bytes | None]:
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
     }
+
+
+def drive_without_cluster(job, directory, invocation, console, *, fresh, **options):
+    """Do what ``driving.run_job`` does, with workers of ``FakeWork`` in the place of a cluster.
+
+    ``interrupted_after`` reports a signal comes, or with ``lost`` the driver is gone without a word.
+    """
+    from tune_ssl.run import run_lock
+
+    clock = FakeClock()
+    interrupted_after = options.pop("interrupted_after", None)
+    lost = options.pop("lost", False)
+    job = job.on_cluster(4, 0)
+    if fresh:
+        directory.create()
+        job.begin(directory, console)
+    with run_lock(directory):
+        job.describe_origin(directory)
+        storage = RunStorage(job.settings.storage or str(directory.path))
+        study = job.open_study(directory, storage, console)
+        driver = SearchDriver(
+            study,
+            job.settings,
+            directory,
+            storage,
+            record=job.record,
+            weights_kept=job.weights_kept,
+            clock=clock,
+        )
+        driver.tidy()
+        factory = FakeFactory(clock=clock, **options)
+        workers = Workers(driver, factory, storage, slots=2)
+        reports = 0
+        while not driver.finished() or workers.busy:
+            workers.fill()
+            reports += len(workers.turn())
+            if interrupted_after is not None and reports >= interrupted_after:
+                if lost:
+                    raise KeyboardInterrupt
+                driver.drain("SIGTERM")
+        driver.close("the driver ended")
+    return driver
+
+
+def draws_of(retrainings) -> dict[int, SplitImages]:
+    """Return what ``retrain.draw_images`` does, of the tiny images: every draw another split."""
+    images = tiny_images()
+    return {
+        draw.split_seed: dataclasses.replace(images, fingerprint=f"{draw.split_seed:064x}")
+        for draw in retrainings.draws
+    }

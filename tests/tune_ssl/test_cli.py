@@ -22,7 +22,7 @@ from tests.tune_ssl.fakes import Run, begin, small_config, tree
 from tune_ssl import __version__, cli
 from tune_ssl.run import RunConfig, RunDirectory, run_lock
 from tune_ssl.views.export import format_records
-from tune_ssl.workflows import results
+from tune_ssl.workflows import driving, results
 from tune_ssl.workflows import search as search_workflow
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -37,7 +37,7 @@ def no_cluster(monkeypatch) -> None:
     def refuse(*_arguments):
         raise AssertionError("a cluster was asked for")
 
-    monkeypatch.setattr(search_workflow, "_connected", refuse)
+    monkeypatch.setattr(driving, "_connected", refuse)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 

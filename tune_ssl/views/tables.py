@@ -126,6 +126,9 @@ def print_status(status: Status) -> None:
         say(console, f"trial {trial['trial']} {running}: {rung}")
     for trial in status.failed:
         say(console, f"trial {trial['trial']} failed: {trial['reason']}")
+    if status.retrains is not None:
+        say(console, f"retrainings of {status.retrains}; no winner before all are finished")
+        return
     if status.best is None:
         say(console, "best: no trial has reached the full length yet")
         return

@@ -111,7 +111,7 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
     )
     fresh = not directory.config_path.exists()
     if not fresh:
-        retrainings = _continued(directory, retrainings)
+        retrainings = _continued(directory, retrainings, wishes)
     draws = draw_images(retrainings)
     _check_same_images(search, attributes, next(iter(draws.values())))
     searched = [_searched(trial) for trial in trials if trial.state == TrialState.COMPLETE]
@@ -253,11 +253,12 @@ def _storage_below(storage: str | None, folder: str) -> str | None:
     return f"{root.rstrip('/')}/{folder}{mark}{options}"
 
 
-def _continued(directory: RunDirectory, asked: Retrainings) -> Retrainings:
+def _continued(directory: RunDirectory, asked: Retrainings, wishes: Wishes) -> Retrainings:
     """Return the retrainings a folder holds, where they are what is asked for now.
 
     Raises:
-        UserError: the search has gone on since, and its best are others.
+        UserError: the search has gone on since, and its best are others; or a device or a share
+            of a node was given that they were not begun with.
     """
     kept = read_retrainings(directory)
     if kept.table() != asked.table():
@@ -266,19 +267,11 @@ def _continued(directory: RunDirectory, asked: Retrainings) -> Retrainings:
             "same, to go on with it; give another --name to confirm what is best now, or go on with that "
             f"one: tune-ssl resume {directory.path}"
         )
-    directory.check_settings(_decided(kept.settings), _decided(asked.settings, kept.settings))
-    return _placed(kept, asked.settings.concurrency, asked.settings.data_dir)
-
-
-def _decided(settings: RunConfig, kept: RunConfig | None = None) -> dict[str, Any]:
-    """Return the settings that may not change; what a machine decides later counts as ``kept`` had it."""
-    mapping = settings.fixed_settings()
-    if kept is not None:
-        decided = kept.fixed_settings()
-        for name in ("device", "gpus_per_trial", "threads"):
-            if mapping[name] in (None, "auto"):
-                mapping[name] = decided[name]
-    return mapping
+    decided = kept.settings.fixed_settings()
+    wished = _with_wishes(kept.settings, wishes).fixed_settings()
+    open_again = {name for name, value in wished.items() if value in (None, "auto")}
+    directory.check_settings(decided, {k: v for k, v in wished.items() if k not in open_again})
+    return _placed(kept, wishes.concurrency, wishes.data_dir)
 
 
 def _placed(retrainings: Retrainings, concurrency: int | None, data_dir: str | None) -> Retrainings:

@@ -13,6 +13,7 @@ from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES, SEARCHED_DIVERGENCE_NAMES
 from ssl_core.published import PUBLISHED, published_divergence
+from tune_ssl.retraining import holds_retrainings, read_retrainings
 from tune_ssl.run import RunConfig, RunDirectory
 from tune_ssl.study import SECONDS, Counts, count, is_running, read_trials
 from tune_ssl.views.export import export_records
@@ -20,7 +21,10 @@ from tune_ssl.views.export import export_records
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a run stands; ``driver`` is who drives it now, None if nobody does."""
+    """Where a run stands; ``driver`` is who drives it now, None if nobody does.
+
+    ``retrains`` is the search whose best it retrains; None for a search.
+    """
 
     name: str
     counts: Counts
@@ -29,6 +33,7 @@ class Status:
     failed: list[dict[str, Any]]
     best: dict[str, Any] | None
     driver: str | None
+    retrains: str | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values."""
@@ -42,8 +47,14 @@ def status(directory: RunDirectory) -> Status:
     Raises:
         UserError: the run's files are damaged.
     """
-    config, trials, attributes = read_run(directory)
-    best = export_records(config, trials, attributes["num_classes"], top=1)
+    best, retrains = [], None
+    if holds_retrainings(directory):
+        retrainings = read_retrainings(directory)
+        config, retrains = retrainings.settings, retrainings.origin
+        trials = read_trials(directory.journal_path)[0] if directory.journal_path.exists() else []
+    else:
+        config, trials, attributes = read_run(directory)
+        best = export_records(config, trials, attributes["num_classes"], top=1)
     return Status(
         name=directory.name,
         counts=count(trials, config.trials),
@@ -56,6 +67,7 @@ def status(directory: RunDirectory) -> Status:
         ],
         best=best[0] if best else None,
         driver=directory.driver(),
+        retrains=retrains,
     )
 
 

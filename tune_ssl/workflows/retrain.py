@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,12 @@ from ssl_core.data.sources import load_training_images
 from ssl_core.errors import StoppedError, UserError
 from ssl_core.files import write_atomically
 from tune_ssl import machine
-from tune_ssl.confirmation import Named, TestResults, confirmation, name_winner
+from tune_ssl.confirmation import Named, OpenedTest, confirmation, name_winner
 from tune_ssl.journal import RunJournal
 from tune_ssl.ledger import count_opening
 from tune_ssl.retraining import Retrainings, write_retrainings
 from tune_ssl.run import RunConfig, RunDirectory, run_lock
-from tune_ssl.sealed import SealedTest, StoredWeights, TestImages, sealed_test
+from tune_ssl.sealed import SealedImages, SealedTest, StoredWeights, sealed_test
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import RESULT, SearchStudy, read_trials
 from tune_ssl.text import percent
@@ -75,7 +76,6 @@ class RetrainingJob:
 
     def begin(self, directory: RunDirectory, console: Console) -> None:
         """See ``Job``."""
-        directory.write_json(SEARCHED, list(self.searched))
         write_retrainings(directory, self.retrainings)
 
     def describe(self, console: Console) -> None:
@@ -91,6 +91,8 @@ class RetrainingJob:
 
     def describe_origin(self, directory: RunDirectory) -> None:
         """See ``Job``."""
+        if self.searched and not (directory.path / SEARCHED).exists():
+            directory.write_json(SEARCHED, list(self.searched))
         if (directory.path / "draws.json").exists():
             return
         directory.write_json("environment.json", machine.describe())
@@ -225,8 +227,7 @@ def retrain(
         order = name_winner(job.retrainings, trials)
         _write_winner(directory, order, console)
         test = _tested(job.retrainings, directory, ledger, trials, console)
-        searched = json.loads((directory.path / SEARCHED).read_text())
-        result = confirmation(job.retrainings, trials, test, searched)
+        result = confirmation(job.retrainings, trials, test, _searched(directory))
         directory.write_json(RESULTS, result)
     return Retrained(
         exit_code=DONE,
@@ -259,6 +260,13 @@ def _all_finished(directory: RunDirectory, asked: int) -> bool:
     return len(trials) == asked and all(trial.state.is_finished() for trial in trials)
 
 
+def _searched(directory: RunDirectory) -> list[dict[str, Any]]:
+    """Return the search's complete trials as they were when this began; none where nothing was kept."""
+    path = directory.path / SEARCHED
+    kept: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return kept
+
+
 def _trials(directory: RunDirectory) -> list[FrozenTrial]:
     return read_trials(directory.journal_path)[0]
 
@@ -285,13 +293,13 @@ def _tested(
     ledger: Path,
     trials: Sequence[FrozenTrial],
     console: Console,
-) -> TestResults:
+) -> OpenedTest:
     """Return what the test gave: from the run where it is kept there, else by opening the test set."""
     path = directory.path / TEST
     if path.exists():
-        return TestResults.from_mapping(json.loads(path.read_text()))
+        return OpenedTest.from_mapping(json.loads(path.read_text()))
     settings = retrainings.settings
-    place = TestImages(
+    place = SealedImages(
         dataset=settings.dataset,
         data_dir=settings.data_dir,
         image_size=settings.image_size,
@@ -300,8 +308,15 @@ def _tested(
     )
     weights = _weights(settings.storage or str(directory.path), trials)
     at_once = machine.usable_cpus() // place.threads if place.device == "cpu" else 1
-    with stdout_to_stderr(), sealed_test(place, max(1, min(at_once, len(weights)))) as sealed:
-        results = _open_and_measure(sealed, weights, retrainings, directory, ledger, console)
+    processes = max(1, min(at_once, len(weights)))
+    try:
+        with stdout_to_stderr(), sealed_test(place, processes) as sealed:
+            results = _open_and_measure(sealed, weights, retrainings, directory, ledger, console)
+    except BrokenProcessPool as error:
+        raise StoppedError(
+            f"a process that tests was ended from outside, by lack of memory maybe ({error}); all retrainings "
+            "are kept, and the opening is not counted again; repeat the command."
+        ) from error
     directory.write_json(TEST, results.to_mapping())
     return results
 
@@ -313,7 +328,7 @@ def _open_and_measure(
     directory: RunDirectory,
     ledger: Path,
     console: Console,
-) -> TestResults:
+) -> OpenedTest:
     opened = sealed.open()
     try:
         opening = count_opening(
@@ -338,7 +353,7 @@ def _open_and_measure(
         f"opening {opening} of the test set ({len(opened.labels)} images), counted in {ledger}",
     )
     correct = dict(zip(weights, sealed.measure(list(weights.values())), strict=True))
-    return TestResults(
+    return OpenedTest(
         sha256=opened.sha256,
         opening=opening,
         labels=opened.labels,

@@ -1,0 +1,80 @@
+"""The ledger of test openings: counted per test set, once each, also by two processes at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tune_ssl.ledger import count_opening, openings_of
+
+COUNT = """
+import sys
+from pathlib import Path
+from tune_ssl.ledger import count_opening
+
+path, test_set, process, count = sys.argv[1:]
+for number in range(int(count)):
+    name = f"{process}-{number}"
+    print(count_opening(Path(path), test_set=test_set, opening=name, about={}))
+"""
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return tmp_path / "runs" / "test_openings.jsonl"
+
+
+def count(ledger, opening, test_set="digits", **about) -> int:
+    return count_opening(ledger, test_set=test_set, opening=opening, about=about)
+
+
+def test_each_opening_is_one_more(ledger):
+    assert openings_of(ledger, "digits") == 0
+    assert [count(ledger, name) for name in "abc"] == [1, 2, 3]
+    assert openings_of(ledger, "digits") == 3
+
+
+def test_test_sets_are_counted_apart(ledger):
+    assert [count(ledger, "a", one) for one in ("digits", "svhn", "digits")] == [1, 1, 1]
+    assert count(ledger, "b", "digits") == 2
+
+
+def test_an_opening_that_is_counted_keeps_its_number_and_its_line(ledger):
+    count(ledger, "a")
+    count(ledger, "b")
+    before = ledger.read_bytes()
+    assert count(ledger, "a") == 1
+    assert ledger.read_bytes() == before
+
+
+def test_a_line_says_what_was_opened(ledger):
+    count(ledger, "a", run="runs/x", draws=3)
+    (line,) = ledger.read_text().splitlines()
+    entry = json.loads(line)
+    assert entry.pop("time")
+    assert entry == {"test_set": "digits", "opening": "a", "run": "runs/x", "draws": 3}
+
+
+@pytest.mark.parametrize("torn", [b'{"test_set": "digits", "openi', b"[1]\n", b"\n\n"])
+def test_a_torn_line_never_was_an_opening(ledger, torn):
+    count(ledger, "a")
+    with open(ledger, "ab") as file:
+        file.write(torn)
+    assert count(ledger, "b") == 2
+    assert count(ledger, "c") == 3
+
+
+def test_processes_that_open_at_once_get_numbers_of_their_own(ledger):
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", COUNT, str(ledger), "digits", str(process), "20"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(3)
+    ]
+    numbers = [int(line) for one in running for line in one.communicate()[0].splitlines()]
+    assert sorted(numbers) == list(range(1, 61))
