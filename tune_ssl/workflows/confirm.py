@@ -86,7 +86,9 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
     config, trials, attributes = read_run(search)
     _check_not_driven(search)
     check_integer("top", wishes.top, 1)
-    seeds = wishes.seeds or DEFAULT_SEEDS.get(config.dataset, OTHER_SEEDS)
+    seeds = wishes.seeds
+    if seeds is None:
+        seeds = DEFAULT_SEEDS.get(config.dataset, OTHER_SEEDS)
     check_retrainings(seeds)
     config = _with_wishes(config, wishes)
     check_has_test_images(config.dataset, config.data_dir)
