@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,8 @@ def noisy():
     return bunch
 
 sklearn.datasets.load_digits = noisy
-main()
+if __name__ == "__main__":  # processes that open the test set import this, too
+    main()
 """
 
 
@@ -66,21 +68,46 @@ def assert_same(one: Path, other: Path) -> None:
     assert weights[0] == weights[1] != {}
 
 
-def test_noise_in_the_place_of_the_digits_for_testing_changes_nothing(tmp_path: Path):
-    script = tmp_path / "noisy.py"
+def run_noisy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command where the test digits are noise."""
+    script = cwd / "noisy.py"
     script.write_text(NOISY)
-    ended = subprocess.run(
-        [sys.executable, str(script), *SEARCH, *QUIET, "--name", "noise"],
-        cwd=tmp_path,
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=cwd,
         env=environment() | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_noise_in_the_place_of_the_digits_for_testing_changes_nothing(tmp_path: Path):
+    ended = run_noisy(*SEARCH, *QUIET, "--name", "noise", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     whole = run(*SEARCH, *QUIET, "--name", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     assert_same(tmp_path / "runs/noise", tmp_path / "runs/whole")
+
+
+def test_nor_does_it_change_what_confirm_retrains_or_whom_it_names(tmp_path: Path):
+    assert run(*SEARCH, *QUIET, "--name", "main", cwd=tmp_path).returncode == 0
+    confirm = ("confirm", "main", "--top", "2", "--seeds", "3", *QUIET)
+    noise = run_noisy(*confirm, "--name", "noise", cwd=tmp_path)
+    assert noise.returncode == 0, noise.stderr
+    whole = run(*confirm, "--name", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+
+    folders = [tmp_path / "runs/main/confirm" / name for name in ("noise", "whole")]
+    assert_same(*folders)
+    winners = [(folder / "winner.json").read_text() for folder in folders]
+    assert winners[0] == winners[1]
+    tested = [json.loads(ended.stdout) for ended in (noise, whole)]
+    assert [one["test"]["opening"] for one in tested] == [1, 1]  # two test sets, once each
+    assert tested[0]["test"]["sha256"] != tested[1]["test"]["sha256"]
+    in_noise, in_whole = ([row["test"]["mean"] for row in one["configurations"]] for one in tested)
+    assert all(0.05 < mean < 0.15 for mean in in_noise)
+    assert all(mean > 0.15 for mean in in_whole)
 
 
 def test_nor_do_a_folder_s_test_images(tmp_path: Path):

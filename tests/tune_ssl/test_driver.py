@@ -589,6 +589,11 @@ class TestFiles:
         best = {trial.system_attrs[RESULT]["weights"] for trial in ranked[:WEIGHTS_KEPT]}
         assert weights_in(run) == best
 
+    def test_where_all_shall_be_tested_all_are_kept(self, new_run):
+        run = new_run(config=small_config(trials=14, scheduler="none"), weights_kept=None).finish()
+        assert run.states() == ["COMPLETE"] * 14
+        assert weights_in(run) == {trial.system_attrs[RESULT]["weights"] for trial in run.trials()}
+
     def test_an_attempt_s_weights_go_when_it_was_lost_before_the_driver_heard_of_them(
         self, new_run
     ):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
 from safetensors.numpy import load
 
 from ssl_core.data.config import DataConfig
-from ssl_core.data.prepare import SplitImages, prepare
+from ssl_core.data.prepare import SplitImages, prepare, split_images
+from ssl_core.data.sources import load_training_images
 from ssl_core.errors import UserError
 from ssl_core.training import evaluate
 from ssl_core.training.config import TrainingConfig
 from tune_ssl.storage import RunStorage
-from tune_ssl.trial import TrainingFactory, unpack_correct
+from tune_ssl.trial import RetrainingFactory, TrainingFactory, unpack_correct
 from tune_ssl.worker import END, RUNG, SLICE, Lengths, Task, TrialRunner
 
 RECORD = {
@@ -140,6 +143,38 @@ def test_images_changed_in_memory_are_noticed(record):
         factory.verify()
     images[0, 0, 0, 0] ^= 1
     work.verify()
+
+
+def test_retrainings_on_many_draws_are_those_on_each_alone(record):
+    config = DataConfig(num_labels=20, num_validation=100)
+    source = load_training_images("digits", None, None)
+    draws = {
+        seed: split_images(dataclasses.replace(config, split_seed=seed), source) for seed in (3, 4)
+    }
+    factory = pickle.loads(pickle.dumps(RetrainingFactory(draws)))
+    factory.verify()
+    ended = []
+    for seed in (3, 4):
+        own = record | {"split_seed": seed}
+        alone = TrainingFactory(prepare(dataclasses.replace(config, split_seed=seed)))(own)
+        together = factory(own)
+        for work in (alone, together):
+            work.run(6)
+            work.measure()
+        assert together.weights() == alone.weights()
+        ended.append(together.weights())
+    assert ended[0] != ended[1]
+
+
+def test_draws_on_their_way_to_a_worker_hold_the_images_once(record):
+    config = DataConfig(num_labels=20, num_validation=100)
+    source = load_training_images("digits", None, None)
+    draws = {seed: split_images(config, source) for seed in range(5)}
+    one, five = (
+        len(pickle.dumps(RetrainingFactory({seed: draws[seed] for seed in range(count)})))
+        for count in (1, 5)
+    )
+    assert five - one < source.images.nbytes
 
 
 def test_a_runner_takes_it_from_rung_to_rung_and_another_continues_it(

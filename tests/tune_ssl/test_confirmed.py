@@ -1,0 +1,102 @@
+"""What people see of a confirmation, in every form."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from optuna.trial import TrialState
+
+from tests.tune_ssl.test_confirmation import opened_at, trial_of, trials_of, yardsticks
+from tune_ssl.confirmation import confirmation
+from tune_ssl.views import confirmed
+
+VALUES = ((0.85, 0.80, 0.83, 0.84), (0.79, 0.78, 0.80, 0.79))
+
+
+def result(opening=1, accuracies=(0.9, 0.6), values=VALUES):
+    table = yardsticks()
+    return confirmation(table, trials_of(values), opened_at(table, accuracies, opening))
+
+
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def show(found) -> str:
+        confirmed.print_confirmed(found)
+        return capsys.readouterr().out
+
+    return show
+
+
+def test_a_row_has_name_method_search_validation_test_and_difference():
+    first, second = confirmed.rows(result())
+    assert first[:4] == ("rank 1", "mean_teacher / mse", "95.0 %", "83.0 %")
+    assert first[5:] == ("", "winner")
+    assert second[0] == "published default, rank 7"
+    assert second[6] == "worse"
+    assert second[5].startswith("-")
+
+
+def test_intervals_and_differences_are_in_percent_and_points():
+    assert confirmed.interval_text({"mean": 0.9012, "low": 0.87, "high": 1.0}) == (
+        "90.1 % (87.0 to 100.0)"
+    )
+    assert confirmed.points_text({"mean": -0.031, "low": -0.05, "high": 0.012}) == (
+        "-3.1 (-5.0 to +1.2)"
+    )
+
+
+def test_what_cannot_be_told_apart_is_called_so():
+    alike = result(accuracies=(0.8, 0.8))
+    assert confirmed.rows(alike)[1][6] == "not distinguishable"
+
+
+@pytest.mark.parametrize("opening", [1, 3])
+def test_every_test_figure_stands_below_the_number_of_its_opening(printed, opening):
+    shown = printed(result(opening))
+    assert f"test accuracy (95 %), opening {opening}" in shown
+    assert ("judged 2 times before" in shown) == (opening == 3)
+    markdown = confirmed.format_confirmed(result(opening), "markdown")
+    assert f"test accuracy (95 %), opening {opening}" in markdown
+    rows = list(csv.DictReader(io.StringIO(confirmed.format_confirmed(result(opening), "csv"))))
+    assert [row["opening"] for row in rows] == [str(opening)] * 2
+
+
+def test_it_says_what_the_intervals_are_about_and_how_optimistic_the_search_was(printed):
+    shown = printed(result())
+    assert "Winner by the validation of 4 retrainings, named before" in shown
+    assert "conditional on the configuration found by one search; indicative" in shown
+    excess = (0.95 - 0.83) - (0.80 - 0.79)
+    assert f"Optimism of the search: {100 * excess:+.1f} (" in shown
+
+
+def test_retrainings_that_diverged_are_told(printed):
+    table = yardsticks()
+    trials = trials_of(VALUES)
+    trials[1] = trial_of(1, None, state=TrialState.PRUNED, reason="the loss was not finite")
+    found = confirmation(table, trials, opened_at(table, (0.9, 0.6)))
+    assert "1 of 4 retrainings of published default became non-finite" in printed(found)
+
+
+def test_json_holds_everything():
+    assert json.loads(confirmed.format_confirmed(result(), "json")) == json.loads(
+        json.dumps(result())
+    )
+
+
+def test_markdown_is_a_table():
+    lines = confirmed.format_confirmed(result(), "markdown").splitlines()
+    assert {line.count("|") for line in lines[:4]} == {8}
+    assert lines[1] == "|---|---|---|---|---|---|---|"
+
+
+def test_csv_has_a_row_for_each_with_its_values():
+    rows = list(csv.DictReader(io.StringIO(confirmed.format_confirmed(result(), "csv"))))
+    assert [row["configuration"] for row in rows] == ["rank 1", "published default"]
+    assert [row["winner"] for row in rows] == ["True", "False"]
+    assert float(rows[0]["test.mean"]) == result()["configurations"][0]["test"]["mean"]
+    assert float(rows[0]["parameters.learning_rate"]) == 3e-3
