@@ -182,5 +182,8 @@ def _device() -> str:
     import torch
 
     assert _place is not None
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    return _place.device if there.get(_place.device, lambda: True)() else "cpu"
+    wanted = _place.device
+    missing = (wanted == "cuda" and not torch.cuda.is_available()) or (
+        wanted == "mps" and not torch.backends.mps.is_available()
+    )
+    return "cpu" if missing else wanted

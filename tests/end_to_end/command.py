@@ -16,8 +16,10 @@ from optuna.trial import FrozenTrial
 from tune_ssl.study import RESULT, read_trials
 
 COMMAND = [sys.executable, "-m", "tune_ssl.cli"]
-FAULTS = str(Path(__file__).with_name("faults"))
-"""On PYTHONPATH, it lets the environment say where a search is harmed."""
+FAULTS = os.pathsep.join(
+    filter(None, [str(Path(__file__).with_name("faults")), os.environ.get("PYTHONPATH")])
+)
+"""As PYTHONPATH, it lets the environment say where a search is harmed."""
 SMALL = [
     *("--alg", "supervised", "--max-steps", "18", "--reduction-factor", "3"),
     "--no-dashboard",

@@ -15,7 +15,7 @@ from tests.end_to_end.command import FAULTS, outcome_of, run, trials_of
 pytestmark = pytest.mark.slow
 
 SEARCH = (
-    *("--alg", "ict", "--max-steps", "18", "--reduction-factor", "3", "--trials", "4"),
+    *("--alg", "ict", "--max-steps", "18", "--scheduler", "none", "--trials", "4"),
     "--no-dashboard",
 )
 CONFIRM = ("confirm", "main", "--top", "2", "--seeds", "3", "--no-dashboard", "--format", "json")

@@ -91,7 +91,8 @@ def test_noise_in_the_place_of_the_digits_for_testing_changes_nothing(tmp_path: 
 
 
 def test_nor_does_it_change_what_confirm_retrains_or_whom_it_names(tmp_path: Path):
-    assert run(*SEARCH, *QUIET, "--name", "main", cwd=tmp_path).returncode == 0
+    main = (*SEARCH, *QUIET, "--scheduler", "none", "--name", "main")
+    assert run(*main, cwd=tmp_path).returncode == 0
     confirm = ("confirm", "main", "--top", "2", "--seeds", "3", *QUIET)
     noise = run_noisy(*confirm, "--name", "noise", cwd=tmp_path)
     assert noise.returncode == 0, noise.stderr

@@ -176,6 +176,17 @@ class TestWhatIsRetrained:
         assert "of device time" in bill
         assert "warning: 3 draws are indicative only" in bill
 
+    def test_and_that_fewer_are_confirmed_than_asked_for(self, confirming):
+        bill = "\n".join(confirming.prepared(top=50).bill)
+        there = len(rank_trials(confirming.search.trials())) - 1
+        assert f"published default {there} of the 50 asked for have a trial of full length" in bill
+        assert "of full length" not in "\n".join(confirming.prepared(top=1).bill)
+
+    def test_and_that_the_search_is_not_done(self, confirming):
+        config = dataclasses.replace(confirming.search.config, trials=40)
+        confirming.search.directory.write_config(config)
+        assert "finished 8 of 40 trials" in "\n".join(confirming.prepared().bill)
+
     def test_its_own_share_of_a_node(self, confirming):
         settings = confirming.prepared(cpus_per_trial=1.0, concurrency=2).job.settings
         assert (settings.cpus_per_trial, settings.threads, settings.concurrency) == (1.0, None, 2)

@@ -27,7 +27,7 @@ from tune_ssl.retraining import (
     retrain_settings,
 )
 from tune_ssl.run import RunConfig, RunDirectory, check_run_name
-from tune_ssl.statistics.repeats import check_retrainings, is_indicative
+from tune_ssl.statistics.repeats import FEWEST_TRUSTED, check_retrainings, is_indicative
 from tune_ssl.study import RESULT
 from tune_ssl.text import duration
 from tune_ssl.views.messages import say
@@ -121,7 +121,10 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
         job=RetrainingJob(retrainings=retrainings, draws=draws, searched=searched),
         directory=directory,
         fresh=fresh,
-        bill=_bill(retrainings, config.trials, len(trials), here),
+        bill=[
+            *_bill(retrainings, here),
+            *_warnings(retrainings, config.trials, trials, wishes.top),
+        ],
     )
 
 
@@ -306,7 +309,7 @@ def _searched(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _bill(retrainings: Retrainings, asked: int, finished: int, here: bool) -> list[str]:
+def _bill(retrainings: Retrainings, here: bool) -> list[str]:
     """Return what will be trained and about how long that takes, line by line."""
     settings, draws = retrainings.settings, len(retrainings.draws)
     names = ", ".join(one.name for one in retrainings.configurations)
@@ -317,19 +320,40 @@ def _bill(retrainings: Retrainings, asked: int, finished: int, here: bool) -> li
         slots = max(1, int(machine.usable_cpus() / settings.cpus_per_trial))
         slots = min(slots, settings.concurrency or slots)
         time += f"; about {duration(device_seconds / slots)} with {slots} at a time"
-    lines = [
+    return [
         f"confirming: {names}",
         f"trainings: {settings.trials}, each of {len(retrainings.configurations)} configurations on the same "
         f"{draws} fresh draws of labels and seeds, {settings.steps} steps each",
         f"time: {time}",
     ]
+
+
+def _warnings(
+    retrainings: Retrainings, asked: int, trials: Sequence[FrozenTrial], top: int
+) -> list[str]:
+    """Return what a reader of the bill should know: less is confirmed, or trusted, than it seems."""
+    told = []
+    draws = len(retrainings.draws)
     if is_indicative(draws):
-        lines.append(f"warning: {draws} draws are indicative only; 10 or more are trusted.")
-    if finished < asked:
-        lines.append(
-            f"warning: the search has begun {finished} of {asked} trials; it can be resumed."
+        told.append(
+            f"warning: {draws} draws are indicative only; {FEWEST_TRUSTED} or more are trusted."
         )
-    return lines
+    others = [one for one in retrainings.configurations if one.name != PUBLISHED_DEFAULT]
+    if len(others) < top:
+        told.append(
+            f"warning: beside the published default {len(others)} of the {top} asked for have a trial of full "
+            "length."
+        )
+    if len(others) == len(retrainings.configurations):
+        told.append(
+            "warning: no published default was trained to the end, so the search's optimism stays unknown."
+        )
+    finished = sum(trial.state.is_finished() for trial in trials)
+    if finished < asked:
+        told.append(
+            f"warning: the search has finished {finished} of {asked} trials; it can be resumed."
+        )
+    return told
 
 
 def _ledger(directory: RunDirectory) -> Path:
