@@ -195,15 +195,18 @@ def false_claims(draw_sds: np.ndarray, *, draws: int, image_sd: float, count: in
     return float(np.mean(claims))
 
 
-STEADY = np.full(12, 0.05)
-ERRATIC = np.where(np.arange(12) == 5, 0.3, 0.05)
+STEADY = np.full(28, 0.05)
+ERRATIC = np.where(np.arange(28) == 5, 0.25, 0.05)
 
 
 @pytest.mark.parametrize("draw_sds", [STEADY, ERRATIC], ids=["steady", "one erratic"])
-@pytest.mark.parametrize(("draws", "image_sd"), [(5, 0.25), (10, 0.25), (10, 0.0), (20, 0.05)])
+@pytest.mark.parametrize(("draws", "image_sd"), [(5, 0.1), (10, 0.1), (20, 0.05)])
 def test_at_most_5_percent_of_null_tables_claim_anything(draw_sds, draws, image_sd) -> None:
-    """Standard error .011. With Satterthwaite's own freedom .25 of tables of 5 draws claim something,
-    with pooled variances .3 of those with an erratic cell, without Bonferroni .7."""
+    """400 tables of 28 cells: .05 has a standard error of .011.
+
+    With a pair's own Satterthwaite freedom .13 of the tables of 5 draws claim something, with pooled
+    variances .11 and .14 of those of 10 and 20 with an erratic cell, without Bonferroni .98 of all.
+    """
     assert false_claims(draw_sds, draws=draws, image_sd=image_sd) <= 0.075
 
 
