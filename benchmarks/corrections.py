@@ -12,6 +12,8 @@ freedom, and in the quantile:
   control Dunnett's (Games and Howell 1976, Journal of Educational Statistics 1:113).
 - ``dunnett_t3``: the same with the studentised maximum modulus (Dunnett 1980, Journal of the American
   Statistical Association 75:796).
+- ``moderated``: as ``chosen``, but each pair's MS_S is first drawn towards those of the table, the more
+  the more alike they are (Smyth 2004, Statistical Applications in Genetics 3:3).
 - ``uncorrected``: 95 % for each pair, as if it were the only one.
 
 As in ``chosen``, half of the error is the control's.
@@ -25,9 +27,9 @@ from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import optimize, special
 
-from tune_ssl.statistics.cells import half_widths
+from tune_ssl.statistics.cells import half_widths, pair_levels
 from tune_ssl.statistics.crossed import Floats, MeanSquares, t_quantile, variance_of_mean
 
 Claims = npt.NDArray[np.bool_]
@@ -145,6 +147,41 @@ def own_variances(
     return _gaps(means) > critical * np.sqrt(variance)
 
 
+def moderated(means: Floats, squares: MeanSquares, shape: tuple[int, ...]) -> Claims:
+    """Return what ``chosen`` would claim if MS_S of a pair borrowed freedom from those of others.
+
+    MS_S becomes (f0 s0^2 + f MS_S) / (f0 + f) with f0 + f degrees of freedom, at most those of pooling.
+    """
+    cells, (draws, images) = len(means), shape
+    pairs = np.triu_indices(cells, 1)
+    own = draws - 1
+    prior, typical = prior_of_variances(squares.draws[pairs], own) if cells > 2 else (0.0, 0.0)
+    prior = min(prior, (cells - 2) * own)
+    shrunk = (prior * typical + own * squares.draws) / (prior + own)
+    beyond = np.maximum(squares.images - squares.residual, 0.0)
+    counted = np.maximum(shrunk, shrunk[pairs].mean())
+    freedom = (counted + beyond) ** 2 / (
+        counted**2 / (prior + own) + (beyond > 0) * squares.images**2 / (images - 1)
+    )
+    critical = t_quantile(pair_levels(cells, CONTROL, LEVEL), freedom)
+    return _gaps(means) > critical * np.sqrt((shrunk + beyond) / (draws * images))
+
+
+def prior_of_variances(variances: Floats, freedom: int) -> tuple[float, float]:
+    """Return f0 and s0^2 of the scaled inverse chi^2 distribution from which variances seem to come.
+
+    From mean and variance of their logarithms; f0 is large where they differ no more than estimates
+    with ``freedom`` degrees of freedom do of one variance.
+    """
+    half = freedom / 2
+    logs = np.log(np.maximum(variances, 1e-12)) - special.digamma(half) + math.log(half)
+    excess = float(logs.var(ddof=1) - special.polygamma(1, half))
+    if excess <= special.polygamma(1, 1e4):
+        return 2e4, float(np.exp(logs.mean()))
+    prior = optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, 1e4)
+    return 2 * prior, float(np.exp(logs.mean() + special.digamma(prior) - math.log(prior)))
+
+
 def uncorrected(means: Floats, squares: MeanSquares, shape: tuple[int, ...]) -> Claims:
     """Return what 95 % intervals claim, each as if it were alone."""
     variance, freedom = variance_of_mean(squares, shape)
@@ -156,6 +193,7 @@ RULES: dict[str, Rule] = {
     "pooled": pooled,
     "games_howell": partial(own_variances, among=range_cdf, against=dunnett_cdf),
     "dunnett_t3": partial(own_variances, among=modulus_cdf, against=modulus_cdf),
+    "moderated": moderated,
     "uncorrected": uncorrected,
 }
 

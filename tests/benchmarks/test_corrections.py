@@ -11,6 +11,7 @@ from benchmarks.corrections import (
     dunnett_cdf,
     modulus_cdf,
     pooled,
+    prior_of_variances,
     range_cdf,
     studentised_quantile,
 )
@@ -79,3 +80,26 @@ def test_two_cells_are_claimed_alike_by_all_rules() -> None:
     for gap, expected in ((4, True), (1, False)):
         means = np.array([0.0, gap * error])
         assert {bool(rule(means, squares, (10, 50))[0, 1]) for rule in RULES.values()} == {expected}
+
+
+def test_a_prior_is_found_again() -> None:
+    """s^2 = sigma^2 chi^2_9 / 9 with sigma^2 = f0 s0^2 / chi^2_f0, f0 = 6 and s0^2 = 3."""
+    generator = np.random.default_rng(0)
+    true = 6 * 3.0 / generator.chisquare(6, 20000)
+    found = prior_of_variances(true * generator.chisquare(9, 20000) / 9, 9)
+    assert found == pytest.approx((6.0, 3.0), rel=0.05)
+    one, typical = prior_of_variances(3.0 * generator.chisquare(9, 20000) / 9, 9)
+    assert one > 200
+    assert typical == pytest.approx(3.0, rel=0.02)
+
+
+def test_moderation_stays_between_own_and_pooled_variances() -> None:
+    """A pair whose draws scatter a tenth as much as all others is not told apart by that alone."""
+    rule = RULES["moderated"]
+    draws = np.full((4, 4), 4.0)
+    draws[0, 1] = draws[1, 0] = 0.04
+    squares = MeanSquares(draws=draws, images=np.full((4, 4), 2.0), residual=np.full((4, 4), 2.0))
+    means = np.array([0.0, 0.025, 0.012, 0.012])  # 4 standard errors of the pair 0 1
+    assert RULES["dunnett_t3"](means, squares, (10, 100))[0, 1]
+    assert not rule(means, squares, (10, 100)).any()
+    assert rule(20 * means, squares, (10, 100))[0, 1]
