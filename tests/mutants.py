@@ -1079,7 +1079,7 @@ MUTANTS = (
         "cells: one residual for all",
         "tune_ssl/statistics/cells.py",
         "squares = pair_squares(mean_products(tables))",
-        "squares = MeanSquares(*(np.full_like(x, x.sum() / (cells_ := len(x)) / (cells_ - 1)) for x in pair_squares(mean_products(tables))))",
+        "squares = MeanSquares(*(np.full_like(x, x.sum() / (len(x) * (len(x) - 1))) for x in pair_squares(mean_products(tables))))",
     ),
     Mutant(
         "cells: each pair as if it were alone",
