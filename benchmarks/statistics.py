@@ -165,7 +165,8 @@ def tables(
 
     ``false_tables`` is the share of tables with a claim about two equal cells, ``false_claims`` how many
     such claims a table makes; ``found`` is how often the better cell is told from the control, and
-    ``found_pairs`` from another cell, on average.
+    ``found_pairs`` from another cell, on average. ``standard_error`` is that of the difference between the
+    better, or in its place an equal, cell and the control, on average.
     """
     model = table_model(cells, variances)
     planted = np.arange(cells) == PLANTED
@@ -173,10 +174,21 @@ def tables(
     differ = (planted[:, None] != planted) & (effect > 0)
     generator = np.random.default_rng([cells, draws, variances == "equal", effect > 0])
     tallies = {name: np.zeros(4) for name in RULES}
+    errors = 0.0
     for _ in range(replicates):
-        for name, claims in claims_of(model.tables(mu, draws, generator)).items():
-            tallies[name] += tally(claims, differ)
-    row: dict[str, Any] = {"cells": cells, "draws": draws, "variances": variances, "effect": effect}
+        given = model.tables(mu, draws, generator).astype(np.float64)
+        means, shape = given.mean(axis=(1, 2)), given.shape[1:]
+        squares = pair_squares(mean_products(given))
+        errors += math.sqrt(variance_of_mean(squares, shape)[0][PLANTED, CONTROL])
+        for name, rule in RULES.items():
+            tallies[name] += tally(rule(means, squares, shape), differ)
+    row: dict[str, Any] = {
+        "cells": cells,
+        "draws": draws,
+        "variances": variances,
+        "effect": effect,
+        "standard_error": round(errors / replicates, 5),
+    }
     names = ("false_tables", "false_claims", "found", "found_pairs")[: 4 if effect else 2]
     for position, figure in enumerate(names):
         row[figure] = {
@@ -190,14 +202,6 @@ def table_model(cells: int, variances: str) -> Model:
     erratic = np.arange(cells) % 7 == 6
     own = np.full(cells, 0.25) if variances == "equal" else np.where(erratic, 1.2, 0.2)
     return Model(draw=0.3, image=1.5, cell_draw=own, cell_image=0.6)
-
-
-def claims_of(correct: Correct) -> dict[str, Claims]:
-    """Return which pairs each rule calls distinguishable, (K, K)."""
-    given = correct.astype(np.float64)
-    squares = pair_squares(mean_products(given))
-    means = given.mean(axis=(1, 2))
-    return {name: rule(means, squares, given.shape[1:]) for name, rule in RULES.items()}
 
 
 def tally(claims: Claims, differ: Claims) -> Floats:
