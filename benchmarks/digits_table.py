@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from benchmarks.intervals import Interval, crossed_interval
 from benchmarks.records import write_record
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
 from tune_ssl.run import RunDirectory
+from tune_ssl.statistics.crossed import Interval, crossed_interval
 from tune_ssl.workflows import results
 
 Correct = npt.NDArray[np.float64]

@@ -39,6 +39,7 @@ CONTRACT = "tests/contracts/test_algorithms.py"
 TRAININGS = "tests/contracts/test_trainings.py"
 SPACES = "tests/contracts/test_spaces.py"
 MODELS = "tests/ssl_core/test_models.py"
+STATISTICS = "tests/tune_ssl/statistics"
 
 # The tests of a file; those that know it best first, because the first failure ends a run.
 TESTS = {
@@ -74,6 +75,14 @@ TESTS = {
     "tune_ssl/journal.py": ("tests/tune_ssl/test_journal.py",),
     "tune_ssl/sampler.py": ("tests/tune_ssl/test_sampler.py",),
     "tune_ssl/simulator.py": ("tests/tune_ssl/test_simulator.py",),
+    "tune_ssl/statistics/crossed.py": (
+        STATISTICS + "/test_crossed.py",
+        STATISTICS + "/test_cells.py",
+    ),
+    "tune_ssl/statistics/cells.py": (STATISTICS + "/test_cells.py",),
+    "tune_ssl/statistics/letters.py": (STATISTICS + "/test_letters.py",),
+    "tune_ssl/statistics/selection.py": (STATISTICS + "/test_selection.py",),
+    "tune_ssl/statistics/repeats.py": (STATISTICS + "/test_repeats.py",),
     "tune_ssl/study.py": ("tests/tune_ssl/test_study.py", "tests/tune_ssl/test_workflows.py"),
     "tune_ssl/trial.py": ("tests/tune_ssl/test_trial.py",),
     "tune_ssl/warm_start.py": ("tests/tune_ssl/test_warm_start.py",),
@@ -1017,6 +1026,126 @@ MUTANTS = (
         "tune_ssl/best.py",
         "is_default = DEFAULT in trial.user_attrs",
         "is_default = False",
+    ),
+    Mutant(
+        "statistics: images are no sample",
+        "tune_ssl/statistics/crossed.py",
+        "beyond = np.maximum(squares.images - squares.residual, 0.0)",
+        "beyond = np.zeros_like(squares.images)",
+    ),
+    Mutant(
+        "statistics: what is left over counts twice",
+        "tune_ssl/statistics/crossed.py",
+        "beyond = np.maximum(squares.images - squares.residual, 0.0)",
+        "beyond = squares.images",
+    ),
+    Mutant(
+        "statistics: the draws' freedom for all",
+        "tune_ssl/statistics/crossed.py",
+        "return variance, np.where(nothing, draws - 1.0, freedom)",
+        "return variance, np.full_like(freedom, draws - 1.0)",
+    ),
+    Mutant(
+        "statistics: the freedom of the residual for all",
+        "tune_ssl/statistics/crossed.py",
+        "return variance, np.where(nothing, draws - 1.0, freedom)",
+        "return variance, np.full_like(freedom, (draws - 1.0) * (images - 1.0))",
+    ),
+    Mutant(
+        "statistics: a one-sided quantile",
+        "tune_ssl/statistics/crossed.py",
+        "tail = (1.0 - np.asarray(level)) / 2",
+        "tail = 1.0 - np.asarray(level)",
+    ),
+    Mutant(
+        "statistics: accuracy for balanced accuracy",
+        "tune_ssl/statistics/crossed.py",
+        "weights = len(given) / (len(sizes) * sizes)",
+        "weights = np.ones(len(sizes))",
+    ),
+    Mutant(
+        "cells: unpaired differences",
+        "tune_ssl/statistics/cells.py",
+        "return np.maximum(own[:, None] + own - 2 * matrix, 0.0)",
+        "return np.maximum(own[:, None] + own, 0.0)",
+    ),
+    Mutant(
+        "cells: a pair's luck gives it freedom",
+        "tune_ssl/statistics/cells.py",
+        "squares, shape, least_draws=float(squares.draws[pairs].mean())",
+        "squares, shape, least_draws=0.0",
+    ),
+    Mutant(
+        "cells: one residual for all",
+        "tune_ssl/statistics/cells.py",
+        "squares = pair_squares(mean_products(tables))",
+        "squares = MeanSquares(*(np.full_like(x, x.sum() / (len(x) * (len(x) - 1))) for x in pair_squares(mean_products(tables))))",
+    ),
+    Mutant(
+        "cells: each pair as if it were alone",
+        "tune_ssl/statistics/cells.py",
+        "return np.full((cells, cells), 1.0 - error / (cells * (cells - 1) / 2))",
+        "return np.full((cells, cells), level)",
+    ),
+    Mutant(
+        "cells: the error is spent twice",
+        "tune_ssl/statistics/cells.py",
+        "levels[control, :] = levels[:, control] = 1.0 - error / 2 / others",
+        "levels[control, :] = levels[:, control] = 1.0 - error / others",
+    ),
+    Mutant(
+        "letters: every other group is lost",
+        "tune_ssl/statistics/letters.py",
+        "parts = {group - {cell} for group in holding for cell in pair}",
+        "parts = {group - {min(pair)} for group in holding}",
+    ),
+    Mutant(
+        "letters: nothing is swept away",
+        "tune_ssl/statistics/letters.py",
+        "kept = _swept(sorted(groups, key=sorted))",
+        "kept = sorted(groups, key=sorted)",
+    ),
+    Mutant(
+        "selection: the search's own draw counts",
+        "tune_ssl/statistics/selection.py",
+        "fresh = np.asarray(draws) != search_draw",
+        "fresh = np.asarray(draws) == np.asarray(draws)",
+    ),
+    Mutant(
+        "selection: rounding breaks ties",
+        "tune_ssl/statistics/selection.py",
+        "means = given[:, fresh].mean(axis=1).round(12)",
+        "means = given[:, fresh].mean(axis=1)",
+    ),
+    Mutant(
+        "selection: unpaired gains",
+        "tune_ssl/statistics/selection.py",
+        "gains.std(ddof=1)",
+        "(best.var(ddof=1) + default.var(ddof=1)) ** 0.5",
+    ),
+    Mutant(
+        "selection: chance as narrow as the interval",
+        "tune_ssl/statistics/selection.py",
+        "by_chance=spread * (1 + 1 / count) ** 0.5",
+        "by_chance=spread / count**0.5",
+    ),
+    Mutant(
+        "selection: chosen and judged on the same images",
+        "tune_ssl/statistics/selection.py",
+        "out = (times == 0).astype(np.float64)",
+        "out = (times >= 0).astype(np.float64)",
+    ),
+    Mutant(
+        "repeats: retrainings pass for searches",
+        "tune_ssl/statistics/repeats.py",
+        "return np.stack([table.mean(axis=0) for table in tables])",
+        "return np.concatenate(tables)",
+    ),
+    Mutant(
+        "repeats: two retrainings are enough",
+        "tune_ssl/statistics/repeats.py",
+        "if count < FEWEST_RETRAININGS:",
+        "if count < FEWEST_RETRAININGS - 1:",
     ),
     Mutant(
         "journal: a write that failed leaves half a record",

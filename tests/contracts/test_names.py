@@ -13,6 +13,7 @@ import pytest
 
 import search_spaces
 import ssl_core
+import tune_ssl.statistics
 from search_spaces import SEARCH_SPACES
 from ssl_core import names
 from ssl_core.algorithms import ALGORITHMS
@@ -95,10 +96,15 @@ def test_every_listed_name_makes_a_configuration(field, allowed):
 
 def loaded_by(modules: list[str]) -> set[str]:
     """Return the top-level packages that importing these modules loads in a fresh process."""
+    return {name.partition(".")[0] for name in modules_loaded_by(modules)}
+
+
+def modules_loaded_by(modules: list[str]) -> set[str]:
+    """Return all modules that importing these loads in a fresh process."""
     code = (
         "import importlib, json, sys\n"
         f"for name in {modules!r}: importlib.import_module(name)\n"
-        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+        "print(json.dumps(sorted(sys.modules)))"
     )
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -142,6 +148,14 @@ def test_what_a_command_line_needs_at_once_loads_neither_torch_nor_numpy():
 
 def test_reading_and_splitting_images_loads_no_torch():
     assert "torch" not in loaded_by(["ssl_core.data.prepare", "ssl_core.data.sources"])
+
+
+def test_statistics_are_pure_and_quick_to_load():
+    modules = modules_of(tune_ssl.statistics)
+    assert {"tune_ssl.statistics.cells", "tune_ssl.statistics.selection"} < set(modules)
+    loaded = modules_loaded_by(modules)
+    assert "scipy.special" in loaded
+    assert not loaded & {"torch", "optuna", "ray", "search_spaces", "scipy.stats"}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -1,0 +1,286 @@
+"""Whether the intervals and claims of confirm and compare hold, where the truth is known.
+
+    python -m benchmarks.statistics --record
+
+Three measurements:
+
+- ``coverage``: how often a 95 % interval of one configuration covers its accuracy, beside intervals
+  from the draws alone and from the images alone.
+- ``tables``: of tables of 2, 7 and 28 cells that are all equal, how many claim that any two differ; of
+  tables in which one cell is 5 points better, how many say so. By each rule of ``corrections``.
+- ``bank``: the same for real retrainings, where ``bank`` has recorded at least 100 of each cell: the bank is
+  the truth, and tables are drawn from its rows (draws) and columns (images).
+
+The first two draw from a crossed logistic model: retraining s of cell k classifies image i correctly with
+probability sigma(mu_k + a_s + b_i + c_ks + d_ki), all effects normal; c and d are what a cell makes of
+a draw and of an image. Cells scatter alike (``equal``), or one in seven is erratic (``unequal``), as
+the ICT configuration of the README's table. mu_k is set so that the mean over all effects is exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+
+from benchmarks import bank
+from benchmarks.corrections import CONTROL, LEVEL, RULES, Claims
+from benchmarks.records import write_record
+from tune_ssl.statistics.cells import half_widths, pair_squares
+from tune_ssl.statistics.crossed import (
+    Floats,
+    Interval,
+    MeanSquares,
+    clipped,
+    crossed_interval,
+    mean_products,
+    t_quantile,
+    variance_of_mean,
+)
+
+Correct = npt.NDArray[np.bool_]
+
+RECORD = Path(__file__).with_name("statistics.json")
+DRAWS = (5, 10, 20)
+IMAGES = 600
+CELLS = (2, 7, 28)
+SEED_SDS = (0.05, 0.2, 0.5)
+ACCURACIES = (0.8, 0.95)
+ACCURACY = 0.8
+EFFECT = 0.05
+PLANTED = 1
+"""The cell that is better; the control is the cell before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Standard deviations of the logistic model's effects, in logits.
+
+    Args:
+        cell_draw: (K,), of each cell's own reaction to a draw and seed.
+    """
+
+    draw: float
+    image: float
+    cell_draw: Floats
+    cell_image: float
+
+    def intercepts(self, accuracies: npt.ArrayLike) -> Floats:
+        """Return mu (K,) with which the cells have these accuracies, averaged over all effects."""
+        common = self.draw**2 + self.image**2 + self.cell_image**2
+        return np.array(
+            [
+                intercept(accuracy, math.sqrt(common + own**2))
+                for accuracy, own in np.broadcast(accuracies, self.cell_draw)
+            ]
+        )
+
+    def tables(self, intercepts: Floats, draws: int, generator: np.random.Generator) -> Correct:
+        """Return (K, S, n): what S retrainings of each cell did on the images."""
+        cells = len(intercepts)
+
+        def normal(*shape: int) -> npt.NDArray[np.float32]:
+            return generator.standard_normal(shape, dtype=np.float32)
+
+        rows = self.draw * normal(1, draws, 1)
+        rows = rows + self.cell_draw.astype(np.float32)[:, None, None] * normal(cells, draws, 1)
+        columns = self.image * normal(1, 1, IMAGES) + self.cell_image * normal(cells, 1, IMAGES)
+        rows += intercepts.astype(np.float32)[:, None, None]
+        return generator.random((cells, draws, IMAGES), dtype=np.float32) < special.expit(
+            rows + columns
+        )
+
+
+def main() -> None:
+    """Print, and with ``--record`` write down, what holds."""
+    options = _options()
+    figures = {
+        "replicates": options.replicates,
+        "images": IMAGES,
+        "coverage": [
+            coverage(sd, accuracy, draws, options.replicates)
+            for sd in SEED_SDS
+            for accuracy in ACCURACIES
+            for draws in DRAWS
+        ],
+        "tables": [
+            tables(cells, draws, variances, effect, options.replicates)
+            for cells in CELLS
+            for draws in DRAWS
+            for variances in ("equal", "unequal")
+            for effect in (0.0, EFFECT)
+            if cells > 2 or variances == "equal"
+        ],
+        "bank": [],
+    }
+    recorded = bank.correctness("test", at_least=bank.RETRAININGS)
+    if len(recorded) > 1:
+        figures["bank"] = [from_bank(recorded, draws, options.replicates) for draws in DRAWS]
+    for row in figures["coverage"] + figures["tables"] + figures["bank"]:
+        print(row, flush=True)
+    if options.record:
+        write_record(RECORD, figures)
+
+
+# One configuration.
+
+
+def coverage(seed_sd: float, accuracy: float, draws: int, replicates: int) -> dict[str, Any]:
+    """Return how often intervals of one configuration cover its accuracy."""
+    model = Model(draw=seed_sd, image=1.5, cell_draw=np.zeros(1), cell_image=0.0)
+    mu = model.intercepts(accuracy)
+    generator = np.random.default_rng(draws)
+    covered = dict.fromkeys(("crossed", "draws_only", "images_only"), 0)
+    for _ in range(replicates):
+        table = model.tables(mu, draws, generator)[0].astype(np.float64)
+        for name, interval in {
+            "crossed": crossed_interval(table),
+            "draws_only": one_source(table.mean(axis=1)),
+            "images_only": one_source(table.mean(axis=0)),
+        }.items():
+            covered[name] += interval.low <= accuracy <= interval.high
+    shares = {name: round(count / replicates, 4) for name, count in covered.items()}
+    return {"seed_sd": seed_sd, "accuracy": accuracy, "draws": draws} | shares
+
+
+def one_source(means: Floats) -> Interval:
+    """Return the interval of one who sees the retrainings, or the images, as the only sample."""
+    half = t_quantile(LEVEL, len(means) - 1.0) * means.std(ddof=1) / math.sqrt(len(means))
+    return clipped(float(means.mean()), float(half), (0.0, 1.0))
+
+
+# Tables of cells.
+
+
+def tables(
+    cells: int, draws: int, variances: str, effect: float, replicates: int
+) -> dict[str, Any]:
+    """Return what each rule claims of tables of which all cells but one, at most, are equal.
+
+    ``false_tables`` is the share of tables with a claim about two equal cells, ``false_claims`` how many
+    such claims a table makes; ``found`` is how often the better cell is told from the control, and
+    ``found_pairs`` from another cell, on average. ``standard_error`` is that of the difference between the
+    better, or in its place an equal, cell and the control, on average.
+    """
+    model = table_model(cells, variances)
+    planted = np.arange(cells) == PLANTED
+    mu = model.intercepts(ACCURACY + effect * planted)
+    differ = (planted[:, None] != planted) & (effect > 0)
+    generator = np.random.default_rng([cells, draws, variances == "equal", effect > 0])
+    tallies = {name: np.zeros(4) for name in RULES}
+    errors = 0.0
+    for _ in range(replicates):
+        given = model.tables(mu, draws, generator).astype(np.float64)
+        means, shape = given.mean(axis=(1, 2)), given.shape[1:]
+        squares = pair_squares(mean_products(given))
+        errors += math.sqrt(variance_of_mean(squares, shape)[0][PLANTED, CONTROL])
+        for name, rule in RULES.items():
+            tallies[name] += tally(rule(means, squares, shape), differ)
+    row: dict[str, Any] = {
+        "cells": cells,
+        "draws": draws,
+        "variances": variances,
+        "effect": effect,
+        "standard_error": round(errors / replicates, 5),
+    }
+    names = ("false_tables", "false_claims", "found", "found_pairs")[: 4 if effect else 2]
+    for position, figure in enumerate(names):
+        row[figure] = {
+            rule: round(float(sums[position]) / replicates, 4) for rule, sums in tallies.items()
+        }
+    return row
+
+
+def table_model(cells: int, variances: str) -> Model:
+    """Return the model of a table: cells that scatter alike, or one in seven erratic."""
+    erratic = np.arange(cells) % 7 == 6
+    own = np.full(cells, 0.25) if variances == "equal" else np.where(erratic, 1.2, 0.2)
+    return Model(draw=0.3, image=1.5, cell_draw=own, cell_image=0.6)
+
+
+def tally(claims: Claims, differ: Claims) -> Floats:
+    """Return any false claim, false claims, found against the control, share of pairs found."""
+    pairs = np.triu_indices(len(claims), 1)
+    false = (claims & ~differ)[pairs]
+    found = claims[pairs][differ[pairs]]
+    return np.array(
+        [false.any(), false.sum(), claims[PLANTED, CONTROL], found.mean() if found.size else 0.0]
+    )
+
+
+# Real retrainings.
+
+
+def from_bank(recorded: dict[str, Correct], draws: int, replicates: int) -> dict[str, Any]:
+    """Return how often intervals cover what the bank says, its rows and columns drawn again.
+
+    ``accuracies``: per cell, of its accuracy; ``pairs``: of a difference, by its interval alone, on
+    average over pairs; ``whole_tables``: of all differences at once, by the simultaneous intervals,
+    the first cell being the control.
+    """
+    names = list(recorded)
+    population = np.stack(list(recorded.values())).astype(np.float64)
+    _, rows, columns = population.shape
+    truth = population.mean(axis=(1, 2))
+    pairs = np.triu_indices(len(names), 1)
+    generator = np.random.default_rng(draws)
+    accuracies, alone, whole = np.zeros(len(names)), 0.0, 0
+    for _ in range(replicates):
+        again = generator.integers(rows, size=draws)
+        images = generator.integers(columns, size=columns)
+        drawn = population[:, again[:, None], images]
+        missed = drawn.mean(axis=(1, 2)) - truth
+        products = mean_products(drawn)
+        shape = (draws, columns)
+        own = MeanSquares(*(np.diag(part) for part in products))
+        accuracies += np.abs(missed) <= single_half_widths(own, shape)
+        squares = pair_squares(products)
+        gaps = np.abs(missed[:, None] - missed)[pairs]
+        alone += (gaps <= single_half_widths(squares, shape)[pairs]).mean()
+        together = half_widths(squares, shape, control=CONTROL, level=LEVEL)[pairs]
+        whole += bool((gaps <= together).all())
+    return {
+        "retrainings": rows,
+        "draws": draws,
+        "accuracies": {
+            name: round(float(count) / replicates, 4)
+            for name, count in zip(names, accuracies, strict=True)
+        },
+        "pairs": round(alone / replicates, 4),
+        "whole_tables": round(whole / replicates, 4),
+    }
+
+
+def single_half_widths(squares: MeanSquares, shape: tuple[int, ...]) -> Floats:
+    """Return half the width of each 95 % interval, as if it were the only one."""
+    variance, freedom = variance_of_mean(squares, shape)
+    return t_quantile(LEVEL, freedom) * np.sqrt(variance)
+
+
+# The truth of the model.
+
+
+def intercept(accuracy: float, sd: float) -> float:
+    """Return mu with E sigma(mu + sd z) = accuracy, z standard normal."""
+    point, weight = np.polynomial.hermite_e.hermegauss(80)
+    weight = weight / weight.sum()
+    return float(
+        optimize.brentq(lambda mu: weight @ special.expit(mu + sd * point) - accuracy, -30, 30)
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--replicates", type=int, default=2000)
+    parser.add_argument("--record", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
