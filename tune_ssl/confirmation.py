@@ -93,9 +93,7 @@ def name_winner(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> list
             "confirm under another --name."
         )
     assert all(trial.state.is_finished() for trial in trials)
-    values = np.zeros((len(retrainings.configurations), len(retrainings.draws)))
-    for trial in trials:
-        values[retrainings.place(trial.number)] = trial.value or 0.0
+    values = _validation(retrainings, trials)
     split_seeds = [draw.split_seed for draw in retrainings.draws]
     ordered = order_by_validation(values, split_seeds, search_draw=NOT_LEFT_OUT)
     diverged = [
@@ -158,6 +156,14 @@ def confirmation(
         ],
         "optimism": _optimism(retrainings, trials, searched),
     }
+
+
+def _validation(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> Floats:
+    """Return the configurations x draws table of validation; what diverged has 0."""
+    values = np.zeros((len(retrainings.configurations), len(retrainings.draws)))
+    for trial in trials:
+        values[retrainings.place(trial.number)] = trial.value or 0.0
+    return values
 
 
 def _diverged(trial: FrozenTrial) -> bool:
@@ -231,10 +237,7 @@ def _optimism(
     default = _first(retrainings, lambda origin: bool(origin.get("published_default")))
     if best is None or default is None or best == default:
         return None
-    configurations = retrainings.configurations
-    values = np.zeros((len(configurations), len(retrainings.draws)))
-    for trial in trials:
-        values[retrainings.place(trial.number)] = trial.value or 0.0
+    configurations, values = retrainings.configurations, _validation(retrainings, trials)
     found = optimism(
         search_best=configurations[best].origin["validation"],
         search_default=configurations[default].origin["validation"],

@@ -179,6 +179,20 @@ def test_only_on_ray_imports_ray():
     assert importing == {("tune_ssl", "on_ray")}
 
 
+def test_one_module_opens_test_images():
+    """And the data sets' own; whatever trains or chooses has no way to them."""
+    naming = {
+        str(path.relative_to(ROOT))
+        for package in ("ssl_core", "search_spaces", "tune_ssl")
+        for path in (ROOT / package).rglob("*.py")
+        if "load_test_images" in path.read_text()
+    }
+    assert naming == {
+        *("ssl_core/data/digits.py", "ssl_core/data/folder.py", "ssl_core/data/sources.py"),
+        "tune_ssl/sealed.py",
+    }
+
+
 def test_nothing_below_the_views_imports_them():
     """Workflows put views to use; the engine knows none."""
     engine = [*(ROOT / "tune_ssl").glob("*.py"), *(ROOT / "tune_ssl" / "on_ray").glob("*.py")]

@@ -38,8 +38,8 @@ def test_each_opening_is_one_more(ledger):
 
 
 def test_test_sets_are_counted_apart(ledger):
-    assert [count(ledger, "a", one) for one in ("digits", "svhn", "digits")] == [1, 1, 1]
-    assert count(ledger, "b", "digits") == 2
+    named = zip("abcd", ("digits", "svhn", "svhn", "digits"), strict=True)
+    assert [count(ledger, *one) for one in named] == [1, 1, 2, 2]
 
 
 def test_an_opening_that_is_counted_keeps_its_number_and_its_line(ledger):
