@@ -16,7 +16,6 @@ import json
 import math
 import statistics
 import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FixedTrial, TrialState
 from scipy import stats
@@ -155,16 +153,14 @@ def make_space(name: str) -> StudySpace:
     )
 
 
-def sampler_of(arm: str, seed: int, *, conditional: bool) -> BaseSampler:
+def sampler_of(arm: str, seed: int) -> BaseSampler:
     """Return Optuna's own sampler, ours with a part of the history, with all of it, or random."""
     if arm == STOCK:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(seed=seed, multivariate=True, group=conditional)
+        return TPESampler(seed=seed, multivariate=False)
     if arm == "random":
-        return make_sampler("random", seed, conditional=conditional)
+        return make_sampler("random", seed)
     best, newest = SHOWN.get(arm, (10**9, 10**9))
-    return tpe(seed, conditional=conditional, history=History(best=best, newest=newest))
+    return tpe(seed, history=History(best=best, newest=newest))
 
 
 def cost(name: str, trials: int, repeats: int) -> dict[str, Any]:
@@ -172,7 +168,7 @@ def cost(name: str, trials: int, repeats: int) -> dict[str, Any]:
     study = make_study(make_space(name), 0, seed=0)
     study.add_finished(trials)
     arms = ["random", *SHOWN, STOCK]
-    samplers = {arm: sampler_of(arm, 0, conditional=name == "any") for arm in arms}
+    samplers = {arm: sampler_of(arm, 0) for arm in arms}
     milliseconds: dict[str, list[float]] = {arm: [] for arm in arms}
     study.trials = trials + (repeats + 1) * len(arms)
     for _ in range(repeats + 1):
@@ -264,7 +260,7 @@ def regret_of(job: tuple[str, str, int, int]) -> float:
     space = make_space(name)
     landscape = Landscape(space, seed)
     study = make_study(space, trials, seed)
-    study.use(sampler_of(arm, seed, conditional=name == "any"))
+    study.use(sampler_of(arm, seed))
     simulate(study, landscape.measure, slots=SLOTS)
     complete = [trial for trial in study.get_trials() if trial.state == TrialState.COMPLETE]
     true = np.array([landscape.true(space.suggest(FixedTrial(trial.params))) for trial in complete])

@@ -10,7 +10,6 @@ every trial it sees anew for each suggestion.
 from __future__ import annotations
 
 import bisect
-import warnings
 import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from typing import Any, cast
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.search_space import IntersectionSearchSpace
+from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -88,9 +86,13 @@ class History:
             self._open.discard(number)
             if trial.state != TrialState.FAIL:
                 self._add(trial)
-        shown = {number for *_, number in self._ordered[: self._best]}
+        shown = self.best(self._best)
         shown.update(self._finished[-self._newest :])
         return [self._trials[number] for number in sorted(shown)]
+
+    def best(self, count: int) -> set[int]:
+        """Return the numbers of so many trials that come first in TPE's order."""
+        return {number for *_, number in self._ordered[:count]}
 
     def _add(self, trial: FrozenTrial) -> None:
         self._trials[trial.number] = _as_shown(trial)
@@ -108,6 +110,16 @@ class _Shown:
     @cached_property
     def _trials(self) -> list[ShownTrial]:
         return self._history.of(self._study)
+
+    @cached_property
+    def split(self) -> tuple[list[ShownTrial], list[ShownTrial]]:
+        """The best of the trials, as many as TPE models as good, and all others, by number."""
+        trials = self._trials
+        good = self._history.best(default_gamma(len(trials)))
+        return (
+            [trial for trial in trials if trial.number in good],
+            [trial for trial in trials if trial.number not in good],
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -137,23 +149,25 @@ class NumberSeededSampler(BaseSampler):
         self._seed = seed
         self._history = history or History()
         self._current = make(seed)
+        self._shown: _Shown | None = None
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
         self._current = self._make(self._seed_of(trial.number))
+        self._shown = _Shown(study, self._history)
         self._current.before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """See ``optuna.samplers.BaseSampler``."""
-        return self._current.infer_relative_search_space(self._shown(study), trial)
+        return self._current.infer_relative_search_space(self._shown_of(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See ``optuna.samplers.BaseSampler``."""
-        return self._current.sample_relative(self._shown(study), trial, search_space)
+        return self._current.sample_relative(self._shown_of(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -164,7 +178,7 @@ class NumberSeededSampler(BaseSampler):
     ) -> Any:
         """See ``optuna.samplers.BaseSampler``."""
         own = self._make(self._seed_of(trial.number, zlib.crc32(param_name.encode())))
-        return own.sample_independent(self._shown(study), trial, param_name, param_distribution)
+        return own.sample_independent(self._shown_of(study), trial, param_name, param_distribution)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -172,52 +186,63 @@ class NumberSeededSampler(BaseSampler):
         """See ``optuna.samplers.BaseSampler``."""
         self._current.after_trial(study, trial, state, values)
 
-    def _shown(self, study: Study) -> Study:
-        return cast("Study", _Shown(study, self._history))
+    def _shown_of(self, study: Study) -> Study:
+        """Return what the trial's parameters are drawn from, the same for all of them."""
+        self._shown = self._shown or _Shown(study, self._history)
+        return cast("Study", self._shown)
 
     def _seed_of(self, *key: int) -> int:
         sequence = np.random.SeedSequence(entropy=self._seed, spawn_key=key)
         return int(sequence.generate_state(1, np.uint32)[0])
 
 
-def make_sampler(
-    name: str, seed: int, *, conditional: bool, foreign: Iterable[FrozenTrial] = ()
-) -> BaseSampler:
-    """Return the sampler of that name.
-
-    Args:
-        name: ``tpe`` or ``random``.
-        conditional: the study chooses among methods or divergences, so parameters differ from
-            trial to trial and are modelled in groups.
-        foreign: see ``History``.
-    """
+def make_sampler(name: str, seed: int, *, foreign: Iterable[FrozenTrial] = ()) -> BaseSampler:
+    """Return the sampler of that name, ``tpe`` or ``random``; ``foreign`` as in ``History``."""
     if name == "random":
         return NumberSeededSampler(lambda own: RandomSampler(seed=own), seed)
-    return tpe(seed, conditional=conditional, history=History(foreign))
+    return tpe(seed, history=History(foreign))
 
 
-def tpe(seed: int, *, conditional: bool, history: History, **options: Any) -> BaseSampler:
-    """Return TPE that is shown a history; ``conditional`` as in ``make_sampler``.
+def tpe(seed: int, *, history: History, **options: Any) -> BaseSampler:
+    """Return TPE that is shown a history.
+
+    Each parameter has a model of its own: on recorded trainings that held more than Optuna's
+    default, one model of all (benchmarks/time_to_target.json).
 
     ``options`` are Optuna's ``TPESampler``'s, for benchmarks; a search uses those here.
     """
-    options = {"multivariate": True, "group": conditional} | options
-    searched = IntersectionSearchSpace(include_pruned=True)
+    options = {"multivariate": False} | options
 
     def make(own: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # group=True is experimental
-            # The constant liar would only look at running trials, which no history shows, and
-            # write each suggestion twice.
-            sampler = _ShownTPESampler(seed=own, constant_liar=False, **options)
-        sampler._search_space = searched  # a new one reads all trials again: a fifth of the cost
-        return sampler
+        # The constant liar would only look at running trials, which no history shows.
+        return _ShownTPESampler(seed=own, constant_liar=False, **options)
 
     return NumberSeededSampler(make, seed, history)
 
 
 class _ShownTPESampler(TPESampler):
-    """TPE that takes the numbers a shown trial holds; Optuna's converts them for each suggestion."""
+    """Optuna's TPE, but for what it works out for each parameter and is the same for a whole trial.
+
+    The same suggestions: a test compares them.
+    """
+
+    def _sample(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        below, above = cast("_Shown", study).split
+        good = self._build_parzen_estimator(
+            study, search_space, cast("list[FrozenTrial]", below), handle_below=True
+        )
+        others = self._build_parzen_estimator(
+            study, search_space, cast("list[FrozenTrial]", above), handle_below=False
+        )
+        candidates = good.sample(self._rng.rng, self._n_ei_candidates)
+        ratios = self._compute_acquisition_func(candidates, good, others)
+        chosen = self._compare(candidates, ratios)
+        return {
+            name: distribution.to_external_repr(chosen[name])
+            for name, distribution in search_space.items()
+        }
 
     def _get_internal_repr(
         self,

@@ -221,7 +221,7 @@ def test_trials_suggested_from_the_same_history_differ(space, sampler):
 @every_sampler
 def test_parameters_sampled_alone_depend_on_their_names_and_not_on_their_order(sampler):
     def draw(*names):
-        trial = optuna.create_study(sampler=make_sampler(sampler, 3, conditional=False)).ask()
+        trial = optuna.create_study(sampler=make_sampler(sampler, 3)).ask()
         return {name: trial.suggest_float(name, 0.0, 1.0) for name in names}
 
     drawn = draw("x", "y", "z")
