@@ -985,8 +985,8 @@ MUTANTS = (
     Mutant(
         "sampler: the same randomness for every trial",
         "tune_ssl/sampler.py",
-        "self._make(self._seed_of(trial.number))",
-        "self._make(self._seed_of(0))",
+        "spawn_key=key)",
+        "spawn_key=key[1:])",
     ),
     Mutant(
         "sampler: one stream for all parameters of a trial",
@@ -1132,10 +1132,22 @@ MUTANTS = (
         "trial.intermediate_values",
     ),
     Mutant(
-        "sampler: the newest trials are not shown",
+        "sampler: nothing but the best trials are shown",
         "tune_ssl/sampler.py",
-        "        shown.update(self._finished[-self._newest :])\n",
+        "        shown.update(number for _, number in self._lots[: self._others])\n",
         "",
+    ),
+    Mutant(
+        "sampler: the oldest trials are shown instead of a sample",
+        "tune_ssl/sampler.py",
+        "(_lot(trial.number), trial.number)",
+        "(trial.number.to_bytes(8), trial.number)",
+    ),
+    Mutant(
+        "sampler: as many count as good as are shown of the best",
+        "tune_ssl/sampler.py",
+        "self._history.best(default_gamma(len(trials)))",
+        "self._history.best(BEST_SHOWN)",
     ),
     Mutant(
         "warm start: values that do not compare are taken",

@@ -10,6 +10,7 @@ every trial it sees anew for each suggestion.
 from __future__ import annotations
 
 import bisect
+import hashlib
 import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-BEST_SHOWN = 600
-NEWEST_SHOWN = 400
+BEST_SHOWN = 25
+"""As many as TPE models as good ones, at most."""
+OTHERS_SHOWN = 2975
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +47,10 @@ class ShownTrial:
 
 
 class History:
-    """What a sampler is shown of a study: the best of the finished trials, and the newest.
+    """What a sampler is shown of a study: the best of the finished trials, and a sample of all.
+
+    A sample, because TPE compares where the good trials lie with where the others do: shown only
+    good or only new ones, it would take what was tried often for what is bad.
 
     Trials are ordered as TPE orders them: complete ones by value, then pruned ones by the rung
     they reached. One that ended without a value is shown without its rungs, too: TPE would
@@ -55,6 +60,8 @@ class History:
 
     Args:
         foreign: finished trials of an earlier study, older than all, with negative numbers.
+        best: how many of the best are shown.
+        others: how many are shown of all, each as likely as any other.
     """
 
     def __init__(
@@ -62,12 +69,12 @@ class History:
         foreign: Iterable[FrozenTrial] = (),
         *,
         best: int = BEST_SHOWN,
-        newest: int = NEWEST_SHOWN,
+        others: int = OTHERS_SHOWN,
     ) -> None:
         self._best = best
-        self._newest = newest
+        self._others = others
         self._ordered: list[tuple[float, float, float, int]] = []
-        self._finished: list[int] = []
+        self._lots: list[tuple[bytes, int]] = []
         self._open: set[int] = set()
         self._known = 0
         self._trials: dict[int, ShownTrial] = {}
@@ -87,7 +94,7 @@ class History:
             if trial.state != TrialState.FAIL:
                 self._add(trial)
         shown = self.best(self._best)
-        shown.update(self._finished[-self._newest :])
+        shown.update(number for _, number in self._lots[: self._others])
         return [self._trials[number] for number in sorted(shown)]
 
     def best(self, count: int) -> set[int]:
@@ -97,7 +104,7 @@ class History:
     def _add(self, trial: FrozenTrial) -> None:
         self._trials[trial.number] = _as_shown(trial)
         bisect.insort(self._ordered, (*_order(trial), trial.number))
-        bisect.insort(self._finished, trial.number)
+        bisect.insort(self._lots, (_lot(trial.number), trial.number))
 
 
 class _Shown:
@@ -253,6 +260,11 @@ class _ShownTPESampler(TPESampler):
         rows = [cast("ShownTrial", trial).internal for trial in trials]
         having = [row for row in rows if search_space.keys() <= row.keys()]
         return {name: np.asarray([row[name] for row in having]) for name in search_space}
+
+
+def _lot(number: int) -> bytes:
+    """Return a trial's lot, a function of its number alone: the sample is of those with the least."""
+    return hashlib.blake2b(str(number).encode(), digest_size=8).digest()
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, float]:
