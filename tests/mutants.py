@@ -1170,7 +1170,7 @@ MUTANTS = (
     Mutant(
         "sampler: as many count as good as are shown of the best",
         "tune_ssl/sampler.py",
-        "self._history.best(default_gamma(len(trials)))",
+        "self._history.best(default_gamma(len(numbers)))",
         "self._history.best(BEST_SHOWN)",
     ),
     Mutant(

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -28,19 +28,17 @@ BEST_SHOWN = 25
 """As many as TPE models as good ones, at most."""
 OTHERS_SHOWN = 2975
 
+_Numbers: TypeAlias = "np.ndarray[Any, Any]"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownTrial:
-    """A finished trial as TPE reads it; made once, where Optuna's own works its fields out each time.
-
-    ``internal`` holds the parameters as numbers, as Optuna models them.
-    """
+    """A finished trial as TPE reads it; made once, where Optuna's own works its fields out each time."""
 
     number: int
     state: TrialState
     value: float | None
     params: dict[str, Any]
-    internal: dict[str, float]
     distributions: dict[str, BaseDistribution]
     intermediate_values: dict[int, float]
     constraints: dict[str, float]
@@ -78,7 +76,10 @@ class History:
         self._open: set[int] = set()
         self._known = 0
         self._trials: dict[int, ShownTrial] = {}
-        for trial in foreign:
+        older = list(foreign)
+        self._first = min((trial.number for trial in older), default=0)
+        self._columns: dict[str, _Numbers] = {}
+        for trial in older:
             self._add(trial)
 
     def of(self, study: Study) -> list[ShownTrial]:
@@ -101,8 +102,29 @@ class History:
         """Return the numbers of so many trials that come first in TPE's order."""
         return {number for *_, number in self._ordered[:count]}
 
+    def values(self, trials: _Numbers, names: Iterable[str]) -> dict[str, _Numbers]:
+        """Return parameters of the trials that have all of them, as the numbers Optuna models.
+
+        ``trials`` are numbers of trials that were shown.
+        """
+        empty = np.empty(0)
+        columns = {name: self._columns.get(name, empty) for name in names}
+        places = trials - self._first
+        length = min(map(len, columns.values()))
+        places = places[places < length]  # later trials lack a parameter
+        rows = {name: column[places] for name, column in columns.items()}
+        having = ~np.isnan(list(rows.values())).any(axis=0)
+        return {name: row[having] for name, row in rows.items()}
+
     def _add(self, trial: FrozenTrial) -> None:
         self._trials[trial.number] = _as_shown(trial)
+        place = trial.number - self._first
+        for name, distribution in trial.distributions.items():
+            column = self._columns.get(name)
+            if column is None or place >= len(column):
+                column = _longer(column, 2 * place + 64)
+                self._columns[name] = column
+            column[place] = distribution.to_internal_repr(trial.params[name])
         bisect.insort(self._ordered, (*_order(trial), trial.number))
         bisect.insort(self._lots, (_lot(trial.number), trial.number))
 
@@ -119,14 +141,16 @@ class _Shown:
         return self._history.of(self._study)
 
     @cached_property
-    def split(self) -> tuple[list[ShownTrial], list[ShownTrial]]:
-        """The best of the trials, as many as TPE models as good, and all others, by number."""
-        trials = self._trials
-        good = self._history.best(default_gamma(len(trials)))
-        return (
-            [trial for trial in trials if trial.number in good],
-            [trial for trial in trials if trial.number not in good],
-        )
+    def split(self) -> tuple[_Numbers, _Numbers]:
+        """Numbers of the best trials, as many as TPE models as good, and of all others, in order."""
+        numbers = np.array([trial.number for trial in self._trials], dtype=np.int64)
+        good = self._history.best(default_gamma(len(numbers)))
+        is_good = np.array([number in good for number in numbers.tolist()], dtype=bool)
+        return numbers[is_good], numbers[~is_good]
+
+    def values(self, trials: _Numbers, names: Iterable[str]) -> dict[str, _Numbers]:
+        """See ``History``."""
+        return self._history.values(trials, names)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -143,38 +167,45 @@ class _Shown:
 
 
 class NumberSeededSampler(BaseSampler):
-    """Delegates every trial to a fresh sampler seeded by (seed, trial number).
+    """A sampler that is seeded anew for every trial, by (seed, trial number).
 
-    A parameter that is sampled alone gets a sampler seeded by its name, too: a search killed
-    between two parameters of a trial then draws the second as it would have.
+    Before a parameter that is sampled alone it is seeded by the parameter's name, too: a search
+    killed between two parameters of a trial then draws the second as it would have.
+
+    Args:
+        sampler: of Optuna's; ``reseed`` makes it one that was just made with a seed.
     """
 
     def __init__(
-        self, make: Callable[[int], BaseSampler], seed: int, history: History | None = None
+        self,
+        sampler: BaseSampler,
+        reseed: Callable[[int], None],
+        seed: int,
+        history: History | None = None,
     ) -> None:
-        self._make = make
+        self._sampler = sampler
+        self._reseed = reseed
         self._seed = seed
         self._history = history or History()
-        self._current = make(seed)
         self._shown: _Shown | None = None
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Make the sampler of this trial."""
-        self._current = self._make(self._seed_of(trial.number))
+        """Seed the sampler for this trial."""
+        self._reseed(self._seed_of(trial.number))
         self._shown = _Shown(study, self._history)
-        self._current.before_trial(study, trial)
+        self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """See ``optuna.samplers.BaseSampler``."""
-        return self._current.infer_relative_search_space(self._shown_of(study), trial)
+        return self._sampler.infer_relative_search_space(self._shown_of(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See ``optuna.samplers.BaseSampler``."""
-        return self._current.sample_relative(self._shown_of(study), trial, search_space)
+        return self._sampler.sample_relative(self._shown_of(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -184,14 +215,16 @@ class NumberSeededSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """See ``optuna.samplers.BaseSampler``."""
-        own = self._make(self._seed_of(trial.number, zlib.crc32(param_name.encode())))
-        return own.sample_independent(self._shown_of(study), trial, param_name, param_distribution)
+        self._reseed(self._seed_of(trial.number, zlib.crc32(param_name.encode())))
+        return self._sampler.sample_independent(
+            self._shown_of(study), trial, param_name, param_distribution
+        )
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """See ``optuna.samplers.BaseSampler``."""
-        self._current.after_trial(study, trial, state, values)
+        self._sampler.after_trial(study, trial, state, values)
 
     def _shown_of(self, study: Study) -> Study:
         """Return what the trial's parameters are drawn from, the same for all of them."""
@@ -206,7 +239,8 @@ class NumberSeededSampler(BaseSampler):
 def make_sampler(name: str, seed: int, *, foreign: Iterable[FrozenTrial] = ()) -> BaseSampler:
     """Return the sampler of that name, ``tpe`` or ``random``; ``foreign`` as in ``History``."""
     if name == "random":
-        return NumberSeededSampler(lambda own: RandomSampler(seed=own), seed)
+        sampler = RandomSampler()
+        return NumberSeededSampler(sampler, sampler._rng.rng.seed, seed)
     return tpe(seed, history=History(foreign))
 
 
@@ -220,11 +254,9 @@ def tpe(seed: int, *, history: History, **options: Any) -> BaseSampler:
     """
     options = {"multivariate": False} | options
 
-    def make(own: int) -> BaseSampler:
-        # The constant liar would only look at running trials, which no history shows.
-        return _ShownTPESampler(seed=own, constant_liar=False, **options)
-
-    return NumberSeededSampler(make, seed, history)
+    # The constant liar would only look at running trials, which no history shows.
+    sampler = _ShownTPESampler(constant_liar=False, **options)
+    return NumberSeededSampler(sampler, sampler.seed, seed, history)
 
 
 class _ShownTPESampler(TPESampler):
@@ -233,15 +265,22 @@ class _ShownTPESampler(TPESampler):
     The same suggestions: a test compares them.
     """
 
+    def seed(self, seed: int) -> None:
+        """Become as a sampler that was just made with that seed; making one takes a third of a
+        suggestion among few trials.
+        """
+        self._rng.rng.seed(seed)
+        self._random_sampler._rng.rng.seed(seed)
+
     def _sample(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        below, above = cast("_Shown", study).split
-        good = self._build_parzen_estimator(
-            study, search_space, cast("list[FrozenTrial]", below), handle_below=True
-        )
-        others = self._build_parzen_estimator(
-            study, search_space, cast("list[FrozenTrial]", above), handle_below=False
+        shown = cast("_Shown", study)
+        good, others = (
+            self._parzen_estimator_cls(
+                shown.values(numbers, search_space), search_space, self._parzen_estimator_parameters
+            )
+            for numbers in shown.split
         )
         candidates = good.sample(self._rng.rng, self._n_ei_candidates)
         ratios = self._compute_acquisition_func(candidates, good, others)
@@ -251,15 +290,13 @@ class _ShownTPESampler(TPESampler):
             for name, distribution in search_space.items()
         }
 
-    def _get_internal_repr(
-        self,
-        trials: list[FrozenTrial],
-        search_space: dict[str, BaseDistribution],
-        study: Study,
-    ) -> dict[str, np.ndarray[Any, Any]]:
-        rows = [cast("ShownTrial", trial).internal for trial in trials]
-        having = [row for row in rows if search_space.keys() <= row.keys()]
-        return {name: np.asarray([row[name] for row in having]) for name in search_space}
+
+def _longer(column: _Numbers | None, length: int) -> _Numbers:
+    """Return the column with room for so many, nan where there is nothing."""
+    longer = np.full(length, np.nan)
+    if column is not None:
+        longer[: len(column)] = column
+    return longer
 
 
 def _lot(number: int) -> bytes:
@@ -284,10 +321,6 @@ def _as_shown(trial: FrozenTrial) -> ShownTrial:
         state=trial.state,
         value=trial.value,
         params=trial.params,
-        internal={
-            name: distribution.to_internal_repr(trial.params[name])
-            for name, distribution in trial.distributions.items()
-        },
         distributions=trial.distributions,
         intermediate_values={} if lost else trial.intermediate_values,
         constraints=trial.constraints,

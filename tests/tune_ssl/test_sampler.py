@@ -18,7 +18,7 @@ from scipy import stats
 
 from ssl_core.names import ALGORITHM_NAMES
 from tests.tune_ssl.fakes import begin, make_study, quality, records_of, small_space, study_on
-from tune_ssl.sampler import History, make_sampler
+from tune_ssl.sampler import History, _ShownTPESampler, make_sampler
 from tune_ssl.study import Verdict
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -365,7 +365,7 @@ def test_what_is_shown_leads_to_the_suggestion_of_optunas_own_sampler(monkeypatc
         return run_to_the_end(make_study(**options(space, "tpe", trials=40)))
 
     ours = search()
-    monkeypatch.setattr("tune_ssl.sampler._ShownTPESampler", TPESampler)
+    monkeypatch.setattr("tune_ssl.sampler._ShownTPESampler._sample", TPESampler._sample)
     monkeypatch.setattr(
         "tune_ssl.sampler._Shown._get_trials",
         lambda shown, deepcopy=True, states=None, use_cache=False: [
@@ -375,6 +375,14 @@ def test_what_is_shown_leads_to_the_suggestion_of_optunas_own_sampler(monkeypatc
         ],
     )
     assert search() == ours
+
+
+def test_a_sampler_that_is_seeded_draws_as_one_that_was_made_with_the_seed():
+    seeded, made = _ShownTPESampler(seed=1), TPESampler(seed=5)
+    seeded._rng.rng.normal()
+    seeded.seed(5)
+    for one, other in ((seeded, made), (seeded._random_sampler, made._random_sampler)):
+        assert one._rng.rng.normal() == other._rng.rng.normal()
 
 
 def test_a_suggestion_of_tpe_rests_on_what_is_shown(monkeypatch):
