@@ -752,6 +752,7 @@ def _print_plan(
     settings = plan.with_data(settings, shared)
     if here:
         settings = plan.on_cluster(settings, machine.usable_cpus(), machine.gpu_count())
+        settings = plan.with_precision(settings, shared)
     plan.describe_data(settings, shared, _console(), named_in=None)
     plan.describe_starts(settings, shared, _console())
     lines = plan.describe_plan(settings, shared)

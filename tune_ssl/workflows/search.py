@@ -35,6 +35,7 @@ from tune_ssl.workflows.plan import (
     on_cluster,
     with_data,
     with_own_places,
+    with_precision,
 )
 from tune_ssl.workflows.process import (
     draining_signals,
@@ -142,7 +143,7 @@ def _run(
             stack.enter_context(run_lock(directory, steal=invocation.steal_lock))
         stack.enter_context(stdout_to_stderr())
         cluster = stack.enter_context(_connected(invocation, shared))
-        config = on_cluster(config, cluster.cpus, cluster.gpus)
+        config = with_precision(on_cluster(config, cluster.cpus, cluster.gpus), shared)
         if fresh:
             directory.create()
             stack.enter_context(run_lock(directory))
