@@ -26,10 +26,10 @@ from benchmarks.convolutions import bare_step, convolutions_of
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
 from benchmarks.records import write_record
 from ssl_core.data.prepare import SplitImages, prepare
-from ssl_core.data.recipe import Augmentation, Normalisation
 from ssl_core.names import PRECISIONS, parse_model_name
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.loop import Training, set_threads
+from tune_ssl.packing import Shapes
 
 RECORD = Path(__file__).with_name("step_time.json")
 SETTINGS = {
@@ -143,22 +143,16 @@ def digits() -> SplitImages:
 
 def random_images(count: int = 2000, size: int = 32) -> SplitImages:
     """Return random pixels in three channels, augmented as CIFAR-10 is."""
-    generator = np.random.default_rng(0)
-    labels = (np.arange(count) % 10).astype(np.int64)
-    places = np.arange(count)
-    return SplitImages(
-        images=generator.integers(0, 256, (count, 3, size, size), dtype=np.uint8),
-        labeled=places[:250],
-        unlabeled=places[:-100],
-        validation=places[-100:],
-        labels=labels[:250],
-        validation_labels=labels[-100:],
-        class_names=tuple("0123456789"),
-        augmentation=Augmentation(max_shift=max(1, size // 16), flip=True, noise=0.15),
-        normalisation=Normalisation(mean=(127.5,) * 3, std=(64.0,) * 3),
-        skipped=(),
-        fingerprint="",
+    shapes = Shapes(
+        channels=3,
+        side=size,
+        num_classes=10,
+        max_shift=max(1, size // 16),
+        flip=True,
+        noise=0.15,
+        megabytes=0,
     )
+    return shapes.random_images(count)
 
 
 def _plain(

@@ -1096,12 +1096,6 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "driver: too little memory on a shared device condemns the trial",
-        "tune_ssl/driver.py",
-        "if not self._shared_device:",
-        "if True:",
-    ),
-    Mutant(
         "driver: a drain leaves trials running",
         "tune_ssl/driver.py",
         "        self.study.recover(reason)\n",

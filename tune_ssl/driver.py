@@ -74,8 +74,6 @@ class SearchDriver:
         study: the truth.
         directory: the run's folder, for what people read.
         storage: checkpoints and weights, written by workers, tidied here.
-        shared_device: several trials share a device, so that one's lack of memory may be
-            another's doing.
         began: when the invocation began, by the clock; None for now.
     """
 
@@ -87,7 +85,6 @@ class SearchDriver:
         storage: RunStorage,
         *,
         limits: Limits | None = None,
-        shared_device: bool = False,
         clock: Callable[[], float] = time.monotonic,
         began: float | None = None,
     ) -> None:
@@ -101,7 +98,6 @@ class SearchDriver:
         self._directory = directory
         self._storage = storage
         self._limits = limits or Limits()
-        self._shared_device = shared_device
         self._clock = clock
         self._began = clock() if began is None else began
         self._weights_dropped: set[int] = set()
@@ -304,20 +300,15 @@ class SearchDriver:
             reason = f"the loss was not finite by step {report.step}"
             return self.study.prune_without_value(number, attempt, reason)
         if report.kind == OUT_OF_MEMORY:
-            return self._out_of_memory(report)
+            # Trials that share a GPU have their share of its memory: this one needs more than that.
+            reason = f"the device had too little memory at step {report.step}"
+            return self.study.prune_without_value(number, attempt, reason)
         if report.kind == INTERRUPTED:
             self._interrupt(number, attempt, report.reason or "the storage failed")
             return Verdict.STOP
         if report.kind == ERROR:
             return self._failed(report)
         return Verdict.CONTINUE
-
-    def _out_of_memory(self, report: SliceReport) -> Verdict:
-        reason = f"the device had too little memory at step {report.step}"
-        if not self._shared_device:
-            return self.study.prune_without_value(report.number, report.attempt, reason)
-        self._interrupt(report.number, report.attempt, f"{reason}, shared with others")
-        return Verdict.STOP
 
     def _failed(self, report: SliceReport) -> Verdict:
         folder = self._directory.trial_path(report.number)

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -45,6 +46,12 @@ def memory_bytes() -> tuple[int, int] | None:
     if len(kilobytes) < 2:
         return None
     return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+
+
+def peak_resident_bytes() -> int:
+    """Return the most memory this process had at any time."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def shared_memory_bytes() -> int | None:

@@ -150,6 +150,12 @@ class TestOnCluster:
         config = plan.on_cluster(small_config(gpus_per_trial=share), cpus=4, gpus=2)
         assert (config.device, config.gpus_per_trial) == ("cuda", share)
 
+    def test_or_one_that_is_still_to_be_measured(self):
+        config = plan.on_cluster(small_config(gpus_per_trial="auto"), cpus=4, gpus=2)
+        assert (config.device, config.gpus_per_trial) == ("cuda", "auto")
+        config = plan.on_cluster(small_config(gpus_per_trial="auto"), cpus=4, gpus=0)
+        assert (config.device, config.gpus_per_trial) == ("cpu", 0.0)
+
     @pytest.mark.parametrize("changes", [{"gpus_per_trial": 0}, {"device": "cpu"}])
     def test_or_none_where_it_was_not_wanted(self, changes):
         config = plan.on_cluster(small_config(**changes), cpus=4, gpus=2)

@@ -14,7 +14,7 @@ from rich.console import Console
 from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
 from tune_ssl import machine
-from tune_ssl.run import RunConfig
+from tune_ssl.run import AUTO, RunConfig
 from tune_ssl.text import size
 from tune_ssl.views.messages import say
 from tune_ssl.views.tables import method_text
@@ -80,7 +80,8 @@ def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
     Raises:
         UserError: more is asked for than there is.
     """
-    wanted = config.gpus_per_trial
+    measured = config.gpus_per_trial == AUTO
+    wanted = None if measured or config.gpus_per_trial is None else config.gpu_share
     if config.device == "mps" and sys.platform != "darwin":
         raise UserError("device is mps and this is no Mac; allowed: auto, cpu, cuda; leave it out.")
     if (config.device == "cuda" or (wanted or 0) > 0) and gpus == 0:
@@ -93,6 +94,7 @@ def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
     if device == "auto":
         device = "cuda" if gpus > 0 and wanted != 0 else "cpu"
     wanted = (1.0 if wanted is None else wanted) if device == "cuda" else 0.0
+    share = AUTO if measured and device == "cuda" else wanted
     if device == "cuda" and wanted == 0:
         raise UserError(
             "device is cuda and gpus-per-trial 0; allowed: a share above 0; give --gpus-per-trial 1."
@@ -108,7 +110,7 @@ def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
     return dataclasses.replace(
         config,
         device=device,
-        gpus_per_trial=wanted,
+        gpus_per_trial=share,
         threads=config.threads or max(1, int(config.cpus_per_trial)),
     )
 

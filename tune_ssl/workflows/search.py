@@ -21,7 +21,7 @@ from tune_ssl import machine
 from tune_ssl.driver import Limits, SearchDriver
 from tune_ssl.journal import JournalWriteError
 from tune_ssl.machine import command_path
-from tune_ssl.run import RunConfig, RunDirectory, new_run, run_lock, write_yaml
+from tune_ssl.run import AUTO, RunConfig, RunDirectory, new_run, run_lock, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.trial import TrainingFactory
 from tune_ssl.views.export import export_records
@@ -144,6 +144,8 @@ def _run(
         stack.enter_context(stdout_to_stderr())
         cluster = stack.enter_context(_connected(invocation, shared))
         config = with_precision(on_cluster(config, cluster.cpus, cluster.gpus), shared)
+        if config.gpus_per_trial == AUTO:
+            config = with_measured_share(config, cluster, shared, console)
         if fresh:
             directory.create()
             stack.enter_context(run_lock(directory))
@@ -165,7 +167,6 @@ def _run(
             directory,
             storage,
             limits=invocation.limits,
-            shared_device=0 < (config.gpus_per_trial or 0) < 1,
             began=invocation.began,
         )
         driver.tidy()
@@ -263,7 +264,7 @@ def _ship(
     from tune_ssl.on_ray.cluster import shared_by_all
     from tune_ssl.on_ray.nodes import NodeGuard, Requirements
 
-    factory = shared_by_all(TrainingFactory(shared))
+    factory = shared_by_all(TrainingFactory(shared, gpu_share=config.gpu_share))
     if cluster.local:
         return None, factory
     guard = NodeGuard(
@@ -271,7 +272,7 @@ def _ship(
             storage=storage.root,
             factory=factory,
             cpus=config.cpus_per_trial,
-            gpus=config.gpus_per_trial or 0.0,
+            gpus=config.gpu_share,
         )
     )
     guard.prove_all()
@@ -307,7 +308,7 @@ def _drive(
     config = driver.config
     slots = Slots(
         cpus=config.cpus_per_trial,
-        gpus=config.gpus_per_trial or 0.0,
+        gpus=config.gpu_share,
         concurrency=config.concurrency,
         expected=_expected_slots(config, cluster),
         guard=guard,
@@ -337,10 +338,61 @@ def _drive(
         )
 
 
+def with_measured_share(
+    config: RunConfig, cluster: Cluster, shared: SplitImages, console: Console
+) -> RunConfig:
+    """Return the settings with the share of a GPU at which all trials together go fastest.
+
+    Of several methods the one that fits least often decides: trials of a search have equal shares.
+
+    Raises:
+        UserError: a training could not be run on a GPU.
+    """
+    from tune_ssl.on_ray.packing import measured_on_a_node
+    from tune_ssl.packing import PackingError, Shapes
+
+    say(console, "measuring how many trials share a GPU; a later search will remember it.")
+    most = max(1, int(cluster.cpus / max(1.0, cluster.gpus) / config.cpus_per_trial))
+    records = [_shape_record(config, algorithm) for algorithm in config.alg]
+    try:
+        found = measured_on_a_node(
+            records, Shapes.of(shared), cpus=config.cpus_per_trial, gpus=1.0, most=most
+        )
+    except PackingError as error:
+        raise UserError(
+            f"gpus-per-trial is auto, and {error}; allowed: a number above 0; give --gpus-per-trial 1 to see "
+            "what a trial says."
+        ) from error
+    for algorithm, packing in found.items():
+        say(
+            console,
+            f"{algorithm}: {packing.trials} at once on a GPU, {packing.steps_per_second:g} steps/s together, "
+            f"{packing.megabytes} MB each",
+        )
+    trials = min(packing.trials for packing in found.values())
+    return dataclasses.replace(config, gpus_per_trial=1.0 / trials)
+
+
+def _shape_record(config: RunConfig, algorithm: str) -> dict[str, Any]:
+    """Return a training that takes as long as a method's trials do."""
+    return {
+        "algorithm": algorithm,
+        "dataset": config.dataset,
+        "model": config.resolved_model,
+        "max_steps": 10**9,
+        "batch_size": config.resolved_batch_size,
+        "unlabeled_ratio": config.unlabeled_ratio,
+        "optimizer": config.optimizer,
+        "precision": config.precision,
+        "threads": config.threads,
+        "device": config.device,
+    }
+
+
 def _expected_slots(config: RunConfig, cluster: Cluster) -> int:
     slots = cluster.cpus / config.cpus_per_trial
-    if config.gpus_per_trial:
-        slots = min(slots, cluster.gpus / config.gpus_per_trial)
+    if config.gpu_share:
+        slots = min(slots, cluster.gpus / config.gpu_share)
     return max(1, int(slots))
 
 
