@@ -99,13 +99,9 @@ def retrain(
 
 
 def _retrain_once(job: tuple[dict[str, Any], int]) -> npt.NDArray[np.bool_]:
-    import torch
-
+    from benchmarks.sealed import tested
     from ssl_core.data.prepare import prepare
-    from ssl_core.data.sources import load_test_images
-    from ssl_core.data.store import ImageStore
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.evaluate import evaluate
     from ssl_core.training.loop import Training, set_threads
     from tune_ssl.views.export import configuration_of
 
@@ -117,15 +113,7 @@ def _retrain_once(job: tuple[dict[str, Any], int]) -> npt.NDArray[np.bool_]:
     training = Training(config, shared)
     training.run(config.max_steps)
     training.report()  # makes the BatchNorm statistics of the evaluated network
-    test = load_test_images(config.data.dataset, config.data.data_dir, config.data.image_size)
-    return evaluate(
-        training.evaluated_network,
-        ImageStore(test.images),
-        np.arange(len(test.images)),
-        test.labels,
-        shared.normalisation,
-        torch.device("cpu"),
-    ).correct
+    return tested(training, shared).correct
 
 
 def reference(draws: list[int], labels: int, name: str) -> Correct:

@@ -238,8 +238,11 @@ class PlainLoop:
         batch_size: int,
         weight: float,
         learning_rate: float,
+        device: str = "cpu",
     ) -> None:
         self._losses, views = METHODS[method]
+        self._device = torch.device(device)
+        network = network.to(self._device)
         self._student, self._teacher = network, copy.deepcopy(network)
         for parameter in self._teacher.parameters():
             parameter.requires_grad_(False)
@@ -255,6 +258,8 @@ class PlainLoop:
         """Take one step and return its loss."""
         [x], y = next(self._labeled)
         u, _ = next(self._unlabeled)
+        x, y = x.to(self._device), y.to(self._device)
+        u = [view.to(self._device) for view in u]
         labeled, unlabeled = self._losses(self._student, self._teacher, x, y, u, _draw(x, u))
         loss = labeled + self._weight * unlabeled
         self._optimizer.zero_grad()
@@ -275,8 +280,8 @@ def _draw(x: Tensor, u: list[Tensor]) -> dict[str, Tensor]:
     count = len(u[0]) if len(u) == 1 else len(x) + sum(map(len, u))
     return {
         "directions": torch.randn_like(u[0]),
-        "order": torch.randperm(count),
-        "share": torch.distributions.Beta(1.0, 1.0).sample((count,)),
+        "order": torch.randperm(count, device=x.device),
+        "share": torch.distributions.Beta(1.0, 1.0).sample((count,)).to(x.device),
     }
 
 

@@ -128,13 +128,9 @@ def round_to_six(value: Any) -> Any:
 def _train(
     record: dict[str, Any], measured_at: tuple[int, ...]
 ) -> tuple[list[float], float | None, bool]:
-    import torch
-
+    from benchmarks.sealed import tested
     from ssl_core.data.prepare import prepare
-    from ssl_core.data.sources import load_test_images
-    from ssl_core.data.store import ImageStore
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.evaluate import evaluate
     from ssl_core.training.loop import Training, set_threads
 
     config = dataclasses.replace(TrainingConfig.from_record(record), threads=1)
@@ -148,16 +144,7 @@ def _train(
         if not (training.finite and report.evaluated.finite):
             return values, None, False
         values.append(round(report.evaluated.accuracy, 6))
-    test = load_test_images("digits", None, None)
-    judged = evaluate(
-        training.evaluated_network,
-        ImageStore(test.images),
-        np.arange(len(test.images)),
-        test.labels,
-        shared.normalisation,
-        torch.device("cpu"),
-    )
-    return values, round(judged.accuracy, 6), True
+    return values, round(tested(training, shared).accuracy, 6), True
 
 
 def _options() -> argparse.Namespace:

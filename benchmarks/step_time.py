@@ -5,7 +5,9 @@
 Both train the same network on the same images with batches of the same size and the same number of
 threads, in turns of some steps, in one process; the figure is the median over turns of the ratio. The
 workers that load the plain loop's images have the machine's other cores to themselves.
-Images are random pixels where they stand for CIFAR-10: a step takes as long whatever they show.
+Supervised training is measured against its ceiling, too: its own convolutions run alone in the same
+turns (``convolutions``). Images are random pixels where they stand for CIFAR-10: a step takes as long
+whatever they show.
 """
 
 from __future__ import annotations
@@ -20,17 +22,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.convolutions import bare_step, convolutions_of
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
 from benchmarks.records import write_record
 from ssl_core.data.prepare import SplitImages, prepare
-from ssl_core.data.recipe import Augmentation, Normalisation
 from ssl_core.names import PRECISIONS, parse_model_name
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.loop import Training, set_threads
+from tune_ssl.packing import Shapes
 
 RECORD = Path(__file__).with_name("step_time.json")
-SETTINGS = {"digits": ("wrn-10-1", 50, 30), "cifar10": ("wrn-28-2", 50, 3)}
-"""The data set whose shapes are trained on: network, batch size, steps of a turn."""
+SETTINGS = {
+    "digits": ("digits", "wrn-10-1", 50, 30),
+    "cifar10": ("cifar10", "wrn-28-2", 50, 2),
+    "cifar10 in batches of 512": ("cifar10", "wrn-28-2", 512, 1),
+}
+"""The data set whose shapes are trained on, network, batch size, steps of a turn."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CONVOLUTIONS = "convolutions"
+WARM_UP = 5
 SECONDS_BETWEEN_TURNS = 0.3
 """In which the plain loop's workers load ahead and come to rest, so that they disturb no other."""
 
@@ -41,13 +51,19 @@ def main() -> None:
     set_threads(options.threads)
     rows = []
     for setting in options.settings.split(","):
-        images = digits() if setting == "digits" else random_images()
+        images = digits() if SETTINGS[setting][0] == "digits" else random_images()
         for method in options.methods.split(","):
             rows.append(measure(setting, method, images, options))
             print(as_text(rows[-1]), flush=True)
     if options.record:
         write_record(
-            RECORD, {"threads": options.threads, "capability": _capability(), "rows": rows}
+            RECORD,
+            {
+                "threads": options.threads,
+                "device": options.device,
+                "capability": _capability(options.device),
+                "rows": rows,
+            },
         )
 
 
@@ -55,40 +71,69 @@ def measure(
     setting: str, method: str, images: SplitImages, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Return milliseconds per step of the plain loop and of ours in each precision."""
-    model, batch_size, steps = SETTINGS[setting]
-    loops: dict[str, Callable[[], None]] = {"plain": _plain(method, images, model, batch_size)}
-    for precision in options.precisions.split(","):
-        loops[precision] = _ours(setting, method, images, precision, options)
-    taken: dict[str, list[float]] = {name: [] for name in loops}
-    for step in loops.values():
-        step()  # the first allocates memory and starts the loader's workers
-    for _ in range(options.turns):
-        for name, step in loops.items():
-            time.sleep(SECONDS_BETWEEN_TURNS)
-            began = time.perf_counter()
-            for _ in range(steps):
-                step()
-            taken[name].append((time.perf_counter() - began) / steps)
-    return {
+    _, model, batch_size, steps = SETTINGS[setting]
+    precisions = options.precisions.split(",")
+    loops: dict[str, Callable[[], None]] = {
+        "plain": _plain(method, images, model, batch_size, options.device)
+    }
+    for precision in precisions:
+        training = _ours(setting, method, images, precision, options)
+        loops[precision] = _one_step_of(training)
+        if method == "supervised":
+            own = convolutions_of(training.student, _batch(images, batch_size, options.device))
+            device = torch.device(options.device)
+            loops[f"{CONVOLUTIONS} {precision}"] = bare_step(own, DTYPES[precision], device)
+    taken = _in_turns(loops, steps, options)
+    row: dict[str, Any] = {
         "setting": setting,
         "method": method,
         "model": model,
+        "batch_size": batch_size,
         "milliseconds": {
             name: round(1000 * statistics.median(own), 2) for name, own in taken.items()
         },
         "times_faster": {
-            name: round(_median_ratio(taken["plain"], own), 2)
-            for name, own in taken.items()
-            if name != "plain"
+            name: round(_median_ratio(taken["plain"], taken[name]), 2) for name in precisions
         },
     }
+    if method == "supervised":
+        row["of_the_ceiling"] = {
+            name: round(_median_ratio(taken[f"{CONVOLUTIONS} {name}"], taken[name]), 2)
+            for name in precisions
+        }
+    return row
+
+
+def _in_turns(
+    loops: dict[str, Callable[[], None]], steps: int, options: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Return the seconds of a step of each loop in each turn."""
+    taken: dict[str, list[float]] = {name: [] for name in loops}
+    for step in loops.values():
+        for _ in range(WARM_UP):  # memory, the loader's workers, on a GPU the captured step
+            step()
+    for _ in range(options.turns):
+        for name, step in loops.items():
+            time.sleep(SECONDS_BETWEEN_TURNS)
+            _wait(options.device)
+            began = time.perf_counter()
+            for _ in range(steps):
+                step()
+            _wait(options.device)
+            taken[name].append((time.perf_counter() - began) / steps)
+    return taken
 
 
 def as_text(row: dict[str, Any]) -> str:
     """Return a row as people read it."""
     spent = ", ".join(f"{name} {ms:.1f} ms" for name, ms in row["milliseconds"].items())
     faster = ", ".join(f"{name} {ratio:.2f} x" for name, ratio in row["times_faster"].items())
-    return f"{row['setting']:<8} {row['method']:<13} {spent}; faster than plain: {faster}"
+    ceiling = ", ".join(
+        f"{name} {share:.2f}" for name, share in row.get("of_the_ceiling", {}).items()
+    )
+    return f"{row['setting']:<8} {row['method']:<13} {spent}; faster than plain: {faster}" + (
+        f"; of the convolutions' ceiling: {ceiling}" if ceiling else ""
+    )
 
 
 def digits() -> SplitImages:
@@ -96,27 +141,23 @@ def digits() -> SplitImages:
     return prepare(TrainingConfig.from_record({"algorithm": "supervised"}).data)
 
 
-def random_images(count: int = 2000) -> SplitImages:
-    """Return random pixels in the shapes of CIFAR-10, augmented as it is."""
-    generator = np.random.default_rng(0)
-    labels = (np.arange(count) % 10).astype(np.int64)
-    places = np.arange(count)
-    return SplitImages(
-        images=generator.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8),
-        labeled=places[:250],
-        unlabeled=places[:-100],
-        validation=places[-100:],
-        labels=labels[:250],
-        validation_labels=labels[-100:],
-        class_names=tuple("0123456789"),
-        augmentation=Augmentation(max_shift=2, flip=True, noise=0.15),
-        normalisation=Normalisation(mean=(127.5,) * 3, std=(64.0,) * 3),
-        skipped=(),
-        fingerprint="",
+def random_images(count: int = 2000, size: int = 32) -> SplitImages:
+    """Return random pixels in three channels, augmented as CIFAR-10 is."""
+    shapes = Shapes(
+        channels=3,
+        side=size,
+        num_classes=10,
+        max_shift=max(1, size // 16),
+        flip=True,
+        noise=0.15,
+        megabytes=0,
     )
+    return shapes.random_images(count)
 
 
-def _plain(method: str, images: SplitImages, model: str, batch_size: int) -> Callable[[], None]:
+def _plain(
+    method: str, images: SplitImages, model: str, batch_size: int, device: str
+) -> Callable[[], None]:
     depth, width = parse_model_name(model)
     _, channels, size, _ = images.images.shape
     how, normal = images.augmentation, images.normalisation
@@ -131,25 +172,39 @@ def _plain(method: str, images: SplitImages, model: str, batch_size: int) -> Cal
         batch_size,
         weight=1.0,
         learning_rate=1e-3,
+        device=device,
     )
     return lambda: _discard(loop.step())
 
 
 def _ours(
     setting: str, method: str, images: SplitImages, precision: str, options: argparse.Namespace
-) -> Callable[[], None]:
-    model, batch_size, _ = SETTINGS[setting]
+) -> Training:
+    dataset, model, batch_size, _ = SETTINGS[setting]
     record = {
         "algorithm": method,
-        "dataset": setting,
+        "dataset": dataset,
         "model": model,
         "batch_size": batch_size,
         "max_steps": 10**6,
         "precision": precision,
         "threads": options.threads,
+        "device": options.device,
     }
-    training = Training(TrainingConfig.from_record(record), images)
+    return Training(TrainingConfig.from_record(record), images)
+
+
+def _one_step_of(training: Training) -> Callable[[], None]:
     return lambda: training.run(training.step + 1)
+
+
+def _batch(images: SplitImages, size: int, device: str) -> torch.Tensor:
+    return torch.zeros(size, *images.images.shape[1:], device=device)
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
 def _discard(value: float) -> None:
@@ -160,16 +215,27 @@ def _median_ratio(slower: list[float], faster: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(slower, faster, strict=True))
 
 
-def _capability() -> str:
-    """Return what torch says the processor can."""
-    return str(torch.backends.cpu.get_cpu_capability())
+def _capability(device: str) -> str:
+    """Return what torch says the processor can, or which GPU it is."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    extras = [
+        name
+        for name, there in (
+            ("AVX512-BF16", torch.cpu._is_avx512_bf16_supported()),
+            ("AMX", torch.cpu._is_amx_tile_supported()),
+        )
+        if there
+    ]
+    return " + ".join([torch.backends.cpu.get_cpu_capability(), *extras])
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--settings", default=",".join(SETTINGS))
+    parser.add_argument("--settings", default="digits,cifar10")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--precisions", default=",".join(PRECISIONS))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--record", action="store_true")

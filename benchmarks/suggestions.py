@@ -1,12 +1,16 @@
 """What a suggestion costs when 10,000 trials are finished, and whether the capped history costs regret.
 
     python -m benchmarks.suggestions cost --record
-    python -m benchmarks.suggestions regret --trials 2000 --seeds 20 --record
+    python -m benchmarks.suggestions regret --after 10000 --trials 200 --seeds 20 \
+        --arms 25/2975,uncapped --record
 
 ``cost`` interleaves Optuna's own sampler (stock, same options) with ours showing a part of the
 history, on one study; times are CPU of the driver's ``next``. ``regret`` runs whole searches on
 ``landscape`` with every sampler, paired by seed, with ASHA; what counts is the true accuracy of the
-complete trial with the best measured value. What is recorded is not searched again.
+complete trial with the best measured value. With ``--after`` they go on from a long history that is the
+same for every sampler, where a part of it shown can differ from all of it (uncapped: all of it, and
+our randomness; stock draws other numbers, so that its searches differ from the first trial on). What is
+recorded is not searched again.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ import json
 import math
 import statistics
 import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -25,7 +28,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FixedTrial, TrialState
 from scipy import stats
@@ -40,7 +42,7 @@ from tune_ssl.asha import decide, rung_steps
 from tune_ssl.journal import MemoryJournal
 from tune_ssl.sampler import (
     BEST_SHOWN,
-    NEWEST_SHOWN,
+    OTHERS_SHOWN,
     History,
     make_sampler,
     tpe,
@@ -56,11 +58,9 @@ MARGIN = 0.2
 """Accuracy points by which a capped history may be worse than stock."""
 
 SPACES = {"ict": ("ict",), "any": ALGORITHM_NAMES}
-SHOWN = {
-    f"{best}/{newest}": (best, newest) for best, newest in ((600, 400), (300, 200), (150, 100))
-}
+SHOWN = {f"{BEST_SHOWN}/{others}": (BEST_SHOWN, others) for others in (OTHERS_SHOWN, 975, 225)}
 STOCK, UNCAPPED = "stock", "uncapped"
-DEFAULT = f"{BEST_SHOWN}/{NEWEST_SHOWN}"
+DEFAULT = f"{BEST_SHOWN}/{OTHERS_SHOWN}"
 
 
 class OpenStudy(SearchStudy):
@@ -126,11 +126,12 @@ def main() -> None:
             if options.record:
                 keep(RECORD, f"cost {name}", row)
             continue
-        known = recorded_regret(name, options.trials) if options.record else {}
+        key = f"regret {name}" + (f" after {options.after}" if options.after else "")
+        known = recorded_regret(key, options.trials) if options.record else {}
         for found in regret(name, options.arms.split(","), options, known):
             row = regret_row(found, options.trials)
             if options.record:
-                keep(RECORD, f"regret {name}", row)
+                keep(RECORD, key, row)
         print(regret_text(row))
 
 
@@ -155,16 +156,14 @@ def make_space(name: str) -> StudySpace:
     )
 
 
-def sampler_of(arm: str, seed: int, *, conditional: bool) -> BaseSampler:
+def sampler_of(arm: str, seed: int) -> BaseSampler:
     """Return Optuna's own sampler, ours with a part of the history, with all of it, or random."""
     if arm == STOCK:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(seed=seed, multivariate=True, group=conditional)
+        return TPESampler(seed=seed, multivariate=False)
     if arm == "random":
-        return make_sampler("random", seed, conditional=conditional)
-    best, newest = SHOWN.get(arm, (10**9, 10**9))
-    return tpe(seed, conditional=conditional, history=History(best=best, newest=newest))
+        return make_sampler("random", seed)
+    best, others = SHOWN.get(arm, (10**9, 10**9))
+    return tpe(seed, history=History(best=best, others=others))
 
 
 def cost(name: str, trials: int, repeats: int) -> dict[str, Any]:
@@ -172,7 +171,7 @@ def cost(name: str, trials: int, repeats: int) -> dict[str, Any]:
     study = make_study(make_space(name), 0, seed=0)
     study.add_finished(trials)
     arms = ["random", *SHOWN, STOCK]
-    samplers = {arm: sampler_of(arm, 0, conditional=name == "any") for arm in arms}
+    samplers = {arm: sampler_of(arm, 0) for arm in arms}
     milliseconds: dict[str, list[float]] = {arm: [] for arm in arms}
     study.trials = trials + (repeats + 1) * len(arms)
     for _ in range(repeats + 1):
@@ -216,7 +215,7 @@ def regret(
     """
     deadline = time.monotonic() + options.seconds
     jobs = [
-        (name, arm, options.trials, seed)
+        (name, arm, options.trials, options.after, seed)
         for seed in range(options.seeds)
         for arm in arms
         if seed not in known.get(arm, {})
@@ -224,7 +223,7 @@ def regret(
     yield known
     with ProcessPoolExecutor(options.processes) as pool:
         for job, points in zip(jobs, pool.map(regret_of, jobs), strict=True):
-            _, arm, _, seed = job
+            arm, seed = job[1], job[-1]
             known = known | {arm: known.get(arm, {}) | {seed: round(points, 2)}}
             yield known
             if time.monotonic() > deadline:
@@ -254,17 +253,24 @@ def regret_row(found: BySeed, trials: int) -> dict[str, Any]:
     }
 
 
-def regret_of(job: tuple[str, str, int, int]) -> float:
+def regret_of(job: tuple[str, str, int, int, int]) -> float:
     """Return one search's regret: what the chosen trial truly lacks of the best, in points.
+
+    Its first trials, if some come ``after`` random ones, are the same for every sampler, cut as ASHA
+    cuts them.
 
     It is the mean over ``CHOICES`` choices, before each of which the complete trials are measured
     anew: the luck of one choice would hide what samplers differ in.
     """
-    name, arm, trials, seed = job
+    name, arm, trials, after, seed = job
     space = make_space(name)
     landscape = Landscape(space, seed)
-    study = make_study(space, trials, seed)
-    study.use(sampler_of(arm, seed, conditional=name == "any"))
+    study = make_study(space, after, seed)
+    if after:
+        study.use(sampler_of("random", seed))
+        simulate(study, landscape.measure, slots=SLOTS)
+    study.trials = after + trials
+    study.use(sampler_of(arm, seed))
     simulate(study, landscape.measure, slots=SLOTS)
     complete = [trial for trial in study.get_trials() if trial.state == TrialState.COMPLETE]
     true = np.array([landscape.true(space.suggest(FixedTrial(trial.params))) for trial in complete])
@@ -295,10 +301,10 @@ def regret_text(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def recorded_regret(name: str, trials: int) -> BySeed:
-    """Return what is recorded of searches of that length."""
+def recorded_regret(key: str, trials: int) -> BySeed:
+    """Return what is recorded under a key of searches of that length."""
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    row = record.get(f"regret {name}", {"trials": trials, "by_seed": {}})
+    row = record.get(key, {"trials": trials, "by_seed": {}})
     if row["trials"] != trials:
         return {}
     return {
@@ -314,6 +320,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--arms", default=",".join([*SHOWN, STOCK, UNCAPPED]))
+    parser.add_argument(
+        "--after", type=int, default=0, help="random trials, of each search's first"
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--processes", type=int, default=machine.usable_cpus())
     parser.add_argument("--seconds", type=float, default=float("inf"))

@@ -193,8 +193,7 @@ def ours(
         sampler=sampler,
     )
     if options:
-        conditional = len(list(replay.space.cells())) > 1
-        study.use(tpe(seed, conditional=conditional, history=History(), **options))
+        study.use(tpe(seed, history=History(), **options))
     search = Budgeted(study, replay, budget, any_length=False)
     simulate(search, replay, slots=slots)
     return search.trace
@@ -242,12 +241,7 @@ OPTIONS: dict[str, Callable[[Replay, int, int, int], Trace]] = {
         "20 start-up trials": {"n_startup_trials": 20},
         "40 start-up trials": {"n_startup_trials": 40},
         "64 candidates": {"n_ei_candidates": 64},
-        "a model for each parameter": {"multivariate": False, "group": False},
-        "the same, 5 start-up trials": {
-            "multivariate": False,
-            "group": False,
-            "n_startup_trials": 5,
-        },
+        "one model of all parameters": {"multivariate": True, "group": True},
     }.items()
 }
 """What TPE can be told otherwise than in ``tune_ssl.sampler``: 10 start-up trials, 24 candidates."""

@@ -20,7 +20,9 @@ def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
 
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return labels (B,) in [0, C) as one-hot rows (B, C)."""
-    return torch.nn.functional.one_hot(labels, num_classes).to(dtype)
+    # torch.nn.functional.one_hot looks at the labels on the CPU first: a step would wait for it.
+    rows = torch.zeros(len(labels), num_classes, dtype=dtype, device=labels.device)
+    return rows.scatter_(1, labels[:, None], 1.0)
 
 
 def hard_pseudo_labels(probabilities: Tensor) -> Tensor:

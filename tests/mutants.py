@@ -65,7 +65,7 @@ TESTS = {
     "ssl_core/algorithms/ict.py": (REFERENCES, CONTRACT),
     "ssl_core/algorithms/mixmatch.py": (REFERENCES, CONTRACT),
     "ssl_core/data/augment.py": (TRAININGS,),
-    "ssl_core/training/loop.py": (TRAININGS,),
+    "ssl_core/training/loop.py": (TRAININGS, "tests/ssl_core/test_capture.py"),
     "ssl_core/training/seeds.py": (TRAININGS,),
     "search_spaces/common.py": (SPACES,),
     "search_spaces/joint.py": (SPACES, "tests/tune_ssl/test_workflows.py"),
@@ -607,8 +607,8 @@ MUTANTS = (
     Mutant(
         "ramp in absolute steps",
         "ssl_core/training/loop.py",
-        "progress = torch.tensor(self.step / self.config.max_steps)",
-        "progress = torch.tensor(min(1.0, self.step / 500_000))",
+        "progress = self.step / self.config.max_steps",
+        "progress = min(1.0, self.step / 500_000)",
     ),
     Mutant(
         "ramp without its square",
@@ -650,8 +650,8 @@ MUTANTS = (
     Mutant(
         "ema moves by decay instead of 1 - decay",
         "ssl_core/models/ema.py",
-        "weight = 1.0 - warmed_up_decay",
-        "weight = warmed_up_decay",
+        "return 1.0 - warmed_up_decay",
+        "return warmed_up_decay",
     ),
     Mutant(
         "ema wants gradients",
@@ -662,8 +662,32 @@ MUTANTS = (
     Mutant(
         "ema updated before the optimiser's step",
         "ssl_core/training/loop.py",
-        'self._optimizer.step()\n        with record_function("ema"):\n            self.ema.update(self.student)',
-        'self.ema.update(self.student)\n        with record_function("ema"):\n            self._optimizer.step()',
+        'self._optimizer.step()\n        with record_function("ema"):\n            captured = self._capture is not None\n            self.ema.move(self.student, self._inputs.ema_weight if captured else self._ema_weight)',
+        'captured = self._capture is not None\n            self.ema.move(self.student, self._inputs.ema_weight if captured else self._ema_weight)\n        with record_function("ema"):\n            self._optimizer.step()',
+    ),
+    Mutant(
+        "a captured step keeps its progress",
+        "ssl_core/training/loop.py",
+        "self._inputs.progress,",
+        "torch.tensor(self.step / self.config.max_steps),",
+    ),
+    Mutant(
+        "a captured step keeps its learning rate",
+        "ssl_core/training/loop.py",
+        "if self._capture is None:\n            self._set_rate(rate)",
+        "self._set_rate(rate)",
+    ),
+    Mutant(
+        "a captured step keeps its average's weight",
+        "ssl_core/training/loop.py",
+        "self.ema.move(self.student, self._inputs.ema_weight if captured else self._ema_weight)",
+        "self.ema.move(self.student, self._ema_weight)",
+    ),
+    Mutant(
+        "a captured step goes on with the state before a checkpoint was loaded",
+        "ssl_core/training/loop.py",
+        'self._term_count = state["term_count"]\n        self._prepare_capture()',
+        'self._term_count = state["term_count"]',
     ),
     Mutant(
         "ema buffers stale: statistics not recomputed before evaluation",
@@ -783,20 +807,20 @@ MUTANTS = (
     Mutant(
         "learning rate never scheduled",
         "ssl_core/training/loop.py",
-        "rate = self.config.learning_rate * float(self._schedule(progress))",
+        "rate = self.config.learning_rate * float(self._schedule(torch.tensor(progress)))",
         "rate = self.config.learning_rate",
     ),
     Mutant(
         "labels of other images",
         "ssl_core/training/loop.py",
-        "labels=self._labels[positions]",
-        "labels=self._labels[positions.flip(0)]",
+        "self._labels[positions],",
+        "self._labels[positions.flip(0)],",
     ),
     Mutant(
         "validation images in the unlabeled batch",
         "ssl_core/training/loop.py",
-        "chosen = torch.from_numpy(shared.unlabeled[self._unlabeled_order.next().numpy()])",
-        "chosen = self._unlabeled_order.next() + len(shared.images) - len(shared.unlabeled)",
+        "unlabeled = torch.from_numpy(shared.unlabeled[self._unlabeled_order.next().numpy()])",
+        "unlabeled = self._unlabeled_order.next() + len(shared.images) - len(shared.unlabeled)",
     ),
     Mutant(
         "gradients accumulate",
@@ -1001,8 +1025,8 @@ MUTANTS = (
     Mutant(
         "sampler: the same randomness for every trial",
         "tune_ssl/sampler.py",
-        "self._make(self._seed_of(trial.number))",
-        "self._make(self._seed_of(0))",
+        "spawn_key=key)",
+        "spawn_key=key[1:])",
     ),
     Mutant(
         "sampler: one stream for all parameters of a trial",
@@ -1208,12 +1232,6 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "driver: too little memory on a shared device condemns the trial",
-        "tune_ssl/driver.py",
-        "if not self._shared_device:",
-        "if True:",
-    ),
-    Mutant(
         "driver: a drain leaves trials running",
         "tune_ssl/driver.py",
         "        self.study.recover(reason)\n",
@@ -1268,10 +1286,22 @@ MUTANTS = (
         "trial.intermediate_values",
     ),
     Mutant(
-        "sampler: the newest trials are not shown",
+        "sampler: nothing but the best trials are shown",
         "tune_ssl/sampler.py",
-        "        shown.update(self._finished[-self._newest :])\n",
+        "        shown.update(number for _, number in self._lots[: self._others])\n",
         "",
+    ),
+    Mutant(
+        "sampler: the oldest trials are shown instead of a sample",
+        "tune_ssl/sampler.py",
+        "(_lot(trial.number), trial.number)",
+        "(trial.number.to_bytes(8), trial.number)",
+    ),
+    Mutant(
+        "sampler: as many count as good as are shown of the best",
+        "tune_ssl/sampler.py",
+        "self._history.best(default_gamma(len(numbers)))",
+        "self._history.best(BEST_SHOWN)",
     ),
     Mutant(
         "warm start: values that do not compare are taken",

@@ -327,9 +327,10 @@ def search(
         typer.Option(help="CPUs a trial is given. \\[default: 1]", rich_help_panel=MACHINE),
     ] = None,
     gpus_per_trial: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            help="GPUs a trial is given; fractions share one. \\[default: 1 where there are any]",
+            help="GPUs a trial is given; fractions share one, auto measures how many should. "
+            "\\[default: 1 where there are any]",
             rich_help_panel=MACHINE,
         ),
     ] = None,
@@ -381,7 +382,7 @@ def search(
         "alg": alg,
         "divergence": divergence,
         "trials": trials,
-        "entropy_min": _entropy(entropy_min),
+        "entropy_min": _number_or("search", "entropy-min", entropy_min, "0.1"),
         "dataset": dataset,
         "data_dir": data_dir,
         "labels": labels,
@@ -407,7 +408,7 @@ def search(
         "threads": threads,
         "concurrency": concurrency,
         "cpus_per_trial": cpus_per_trial,
-        "gpus_per_trial": gpus_per_trial,
+        "gpus_per_trial": _number_or("auto", "gpus-per-trial", gpus_per_trial, "0.5"),
         "storage": storage,
     }
     _check_names(flags)
@@ -781,14 +782,14 @@ def _check_names(flags: dict[str, Any]) -> None:
         raise unknown_name("dataset", flags["dataset"], DATASET_NAMES)
 
 
-def _entropy(given: str | None) -> float | str | None:
-    if given is None or given == "search":
+def _number_or(word: str, name: str, given: str | None, example: str) -> float | str | None:
+    if given is None or given == word:
         return given
     try:
         return float(given)
     except ValueError as error:
         raise UserError(
-            f"entropy-min is {given!r}; allowed: a number >= 0 or the word search; give 0.1, say."
+            f"{name} is {given!r}; allowed: a number >= 0 or the word {word}; give {example}, say."
         ) from error
 
 
@@ -854,6 +855,7 @@ def _print_plan(
     settings = plan.with_data(settings, shared)
     if here:
         settings = plan.on_cluster(settings, machine.usable_cpus(), machine.gpu_count())
+        settings = plan.with_precision(settings, shared)
     plan.describe_data(settings, shared, _console(), named_in=None)
     plan.describe_starts(settings, shared, _console())
     lines = plan.describe_plan(settings, shared)

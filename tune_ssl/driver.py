@@ -79,8 +79,6 @@ class SearchDriver:
         record: makes a trial's flat configuration of its number and what was suggested; None for
             a search's, of ``config`` and a seed of the number's own.
         weights_kept: so many of the best keep their weights; None for all.
-        shared_device: several trials share a device, so that one's lack of memory may be
-            another's doing.
         began: when the invocation began, by the clock; None for now.
     """
 
@@ -94,7 +92,6 @@ class SearchDriver:
         record: Callable[[int, Suggestion], dict[str, Any]] | None = None,
         weights_kept: int | None = WEIGHTS_KEPT,
         limits: Limits | None = None,
-        shared_device: bool = False,
         clock: Callable[[], float] = time.monotonic,
         began: float | None = None,
     ) -> None:
@@ -110,7 +107,6 @@ class SearchDriver:
         self._record = record or self._searched
         self._weights_kept = weights_kept
         self._limits = limits or Limits()
-        self._shared_device = shared_device
         self._clock = clock
         self._began = clock() if began is None else began
         self._weights_dropped: set[int] = set()
@@ -316,20 +312,15 @@ class SearchDriver:
             reason = f"the loss was not finite by step {report.step}"
             return self.study.prune_without_value(number, attempt, reason)
         if report.kind == OUT_OF_MEMORY:
-            return self._out_of_memory(report)
+            # Trials that share a GPU have their share of its memory: this one needs more than that.
+            reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
+            return self.study.prune_without_value(number, attempt, reason)
         if report.kind == INTERRUPTED:
             self._interrupt(number, attempt, report.reason or "the storage failed")
             return Verdict.STOP
         if report.kind == ERROR:
             return self._failed(report)
         return Verdict.CONTINUE
-
-    def _out_of_memory(self, report: SliceReport) -> Verdict:
-        reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
-        if not self._shared_device:
-            return self.study.prune_without_value(report.number, report.attempt, reason)
-        self._interrupt(report.number, report.attempt, f"{reason}, shared with others")
-        return Verdict.STOP
 
     def _failed(self, report: SliceReport) -> Verdict:
         folder = self._directory.trial_path(report.number)

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Container, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,20 @@ class RunJournal(JournalFileBackend):
 
     Optuna reads back what it writes, after every record. Here it gets its own records from memory,
     and reads the file only where its size says that somebody else (a dashboard) wrote, too.
+
+    Args:
+        path: of the file, made where there is none.
+        records: that are in it, where they were read already.
+        length: how many bytes they are.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, records: Sequence[dict[str, Any]] = (), length: int = 0) -> None:
         self._path = path.resolve()  # a relative path would make Optuna's lock a dangling link
         self._write_lock = JournalFileSymlinkLock(str(self._path))
         super().__init__(str(self._path), lock_obj=self._write_lock)
         self._records_read = 0
-        self._unread: list[dict[str, Any]] = []
-        self._bytes_known = 0
+        self._unread = list(records)
+        self._bytes_known = length
         self._held: list[bytes] | None = None
         self._lost: JournalWriteError | None = None
 
@@ -216,17 +221,17 @@ def open_journal(path: Path) -> tuple[RunJournal, str | None]:
         UserError: a record in the middle is damaged, so that cutting would lose later ones.
     """
     Path(f"{path}.lock").unlink(missing_ok=True)
-    message = _cut_torn_tail(path) if path.exists() else None
-    return RunJournal(path), message
-
-
-def _cut_torn_tail(path: Path) -> str | None:
+    if not path.exists():
+        return RunJournal(path), None
     data = path.read_bytes()
-    good = _length_of_whole_records(data)
-    if good == len(data):
-        return None
+    records, length = _whole_records(data)
+    message = _cut_torn_tail(path, data, length) if length < len(data) else None
+    return RunJournal(path, records, length), message
+
+
+def _cut_torn_tail(path: Path, data: bytes, good: int) -> str:
     tail = data[good:]
-    following = [line for line in tail.split(b"\n")[1:] if _is_record(line)]
+    following = [line for line in tail.split(b"\n")[1:] if _record(line) is not None]
     if following:
         number = data[:good].count(b"\n") + 1
         raise UserError(
@@ -247,20 +252,22 @@ def _unused(path: Path) -> Path:
     return next(found for found in itertools.chain([path], candidates) if not found.exists())
 
 
-def _length_of_whole_records(data: bytes) -> int:
-    """Return how many bytes from the start are whole records, each ended by a newline."""
+def _whole_records(data: bytes) -> tuple[list[dict[str, Any]], int]:
+    """Return the records from the start, each ended by a newline, and how many bytes they are."""
+    records: list[dict[str, Any]] = []
     position = 0
-    while position < len(data):
-        end = data.find(b"\n", position)
-        if end < 0 or not _is_record(data[position:end]):
+    while (end := data.find(b"\n", position)) >= 0:
+        record = _record(data[position:end])
+        if record is None:
             break
+        records.append(record)
         position = end + 1
-    return position
+    return records, position
 
 
-def _is_record(line: bytes) -> bool:
+def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
     except ValueError:
-        return False
-    return isinstance(record, dict) and "op_code" in record
+        return None
+    return record if isinstance(record, dict) and "op_code" in record else None

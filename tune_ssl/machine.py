@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -47,6 +48,12 @@ def memory_bytes() -> tuple[int, int] | None:
     return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
 
 
+def peak_resident_bytes() -> int:
+    """Return the most memory this process had at any time."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def shared_memory_bytes() -> int | None:
     """Return the free size of /dev/shm, where the images live; None where there is none."""
     return disk_free_bytes(Path("/dev/shm"))
@@ -62,9 +69,13 @@ def disk_free_bytes(path: Path) -> int | None:
 
 def gpu_names() -> list[str]:
     """Return the names of NVIDIA GPUs as nvidia-smi lists them; none where it is missing."""
+    return _of_gpus("name")
+
+
+def _of_gpus(what: str) -> list[str]:
     try:
         listed = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"],
             capture_output=True,
             text=True,
             timeout=10,
@@ -79,6 +90,22 @@ def gpu_count() -> float:
     """Return how many GPUs there are; inf where there may be some of another make than NVIDIA's."""
     listed = len(gpu_names())
     return math.inf if not listed and Path("/dev/kfd").exists() else float(listed)
+
+
+def computes_in_bfloat16() -> bool:
+    """Return whether this processor multiplies in bfloat16: AVX512-BF16 or AMX."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return flags is not None and bool({"avx512_bf16", "amx_bf16"} & set(flags[1].split()))
+
+
+def gpus_compute_in_bfloat16() -> bool:
+    """Return whether all NVIDIA GPUs of this host do: compute capability 8.0 or later."""
+    capabilities = [float(found) for found in _of_gpus("compute_cap")]
+    return bool(capabilities) and min(capabilities) >= 8.0
 
 
 def versions() -> dict[str, str]:

@@ -60,6 +60,7 @@ SAMPLERS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SEARCHED = "search"
+AUTO = "auto"
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
@@ -74,6 +75,7 @@ class RunConfig:
         divergence: those to choose from; empty for each method's published one.
         entropy_min: weight of entropy minimisation, or ``search``.
         grace: the first rung, in steps.
+        gpus_per_trial: GPUs of each, a fraction where several share one, or ``auto`` to measure it.
         start_from: configurations tried first, as ``export`` writes them.
         warm_start: folder of an earlier run whose trials inform the sampler.
     """
@@ -106,7 +108,7 @@ class RunConfig:
     grace: int | None = None
     device: str = "auto"
     cpus_per_trial: float = 1.0
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | str | None = None
     threads: int | None = None
     concurrency: int | None = None
     storage: str | None = None
@@ -132,7 +134,7 @@ class RunConfig:
         check_choice("scheduler", self.scheduler, SCHEDULERS)
         check_choice("device", self.device, DEVICES)
         check_number("cpus-per-trial", self.cpus_per_trial, 0.0, low_open=True)
-        if self.gpus_per_trial is not None:
+        if self.gpus_per_trial not in (None, AUTO):
             check_number("gpus-per-trial", self.gpus_per_trial, 0.0)
         for name in ("threads", "concurrency"):
             if getattr(self, name) is not None:
@@ -198,6 +200,11 @@ class RunConfig:
         return (
             DATASET_CARDS[self.dataset].batch_size if self.batch_size is None else self.batch_size
         )
+
+    @property
+    def gpu_share(self) -> float:
+        """GPUs a trial is given, once that is decided."""
+        return 0.0 if self.gpus_per_trial is None else float(self.gpus_per_trial)
 
     def data(self) -> DataConfig:
         """Return which images are used and how they are drawn."""

@@ -191,8 +191,8 @@ def replay(
     """Let a study suggest and decide again, in recorded order, and compare record by record.
 
     What came from outside (queued trials, checkpoints, values, interruptions) is taken from the
-    journal. A driver that was killed inside a suggestion or a decision left half of it there,
-    which counts as a difference.
+    journal. Where a driver was killed inside a suggestion or a decision, the half of it that is
+    written must be the same, and a new study goes on from there, as the next driver's did.
 
     Args:
         records: of the journal, as Optuna's backends read them.
@@ -208,15 +208,19 @@ def replay(
     suggestions = decisions = 0
     while journal.left():
         record = journal.ahead()
-        if _is_suggested(record):
-            study.next()
-            suggestions += 1
-        elif "intermediate_value" in record:
-            decisions += _reported(study, journal, record)
-        elif REASON in record.get("user_attr", {}):
-            _ended(study, journal, record)
-        else:
-            journal.take()
+        journal.begin_event()
+        try:
+            if _is_suggested(record):
+                study.next()
+                suggestions += 1
+            elif "intermediate_value" in record:
+                decisions += _reported(study, journal, record)
+            elif REASON in record.get("user_attr", {}):
+                _ended(study, journal, record)
+            else:
+                journal.take()
+        except _DriverKilledError:
+            study = make(journal)
     return Replayed(suggestions=suggestions, decisions=decisions)
 
 
@@ -228,19 +232,36 @@ _OF_THE_STUDY = (
 _STAMPS = ("worker_id", "datetime_start", "datetime_complete")
 
 
+class _DriverKilledError(Exception):
+    """The driver that wrote the records so far wrote no more, inside an event."""
+
+
 class _RecordedJournal(MemoryJournal):
     """A journal that takes a record only where the recorded one has the same."""
 
     def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
         super().__init__()
         self._records = records
+        self._event_began = 0
+
+    def begin_event(self) -> None:
+        """Note that the next record is the first of what one driver wrote in one piece."""
+        self._event_began = len(self._logs)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for log in logs:
             recorded = self.ahead() if self.left() else {}
             if _without_stamps(log) != _without_stamps(recorded):
+                if self.killed():
+                    raise _DriverKilledError
                 raise ReplayError(f"record {len(self._logs)} is {recorded}, and now {log}")
             self._logs.append(log)
+
+    def killed(self) -> bool:
+        """Return whether the event has records, and the next one is not its driver's."""
+        if len(self._logs) == self._event_began:
+            return False
+        return not self.left() or _driver(self.ahead()) != _driver(self.ahead(-1))
 
     def left(self) -> bool:
         return len(self._logs) < len(self._records)
@@ -252,6 +273,12 @@ class _RecordedJournal(MemoryJournal):
     def take(self) -> None:
         """Let the next record be as it is."""
         self._logs.append(self.ahead())
+
+
+def _driver(record: Mapping[str, Any]) -> str:
+    """Return which process wrote a record: Optuna adds the thread."""
+    process, _, _ = record["worker_id"].rpartition("-")
+    return str(process)
 
 
 def _without_stamps(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,9 +297,7 @@ def _reported(study: SearchStudy, journal: _RecordedJournal, record: dict[str, A
     number, attempt = _trial_of(study, record)
     if record["step"] == study.rungs[-1]:
         result = journal.ahead(1).get("system_attr", {}).get(RESULT)
-        if result is None:
-            raise ReplayError(f"a driver was killed inside the end of trial {number}")
-        study.complete(number, attempt, record["intermediate_value"], result)
+        study.complete(number, attempt, record["intermediate_value"], result or {})
         return 0
     study.report(number, attempt, record["step"], record["intermediate_value"])
     return 1
@@ -280,7 +305,11 @@ def _reported(study: SearchStudy, journal: _RecordedJournal, record: dict[str, A
 
 def _ended(study: SearchStudy, journal: _RecordedJournal, record: dict[str, Any]) -> None:
     number, attempt = _trial_of(study, record)
-    failed = journal.ahead(1)["state"] == TrialState.FAIL
+    if journal.ahead(1).get("values"):  # cut at a rung, told again after a driver was killed there
+        step, value = max(study.get_trial(number).intermediate_values.items())
+        study.report(number, attempt, step, value)
+        return
+    failed = journal.ahead(1).get("state") == TrialState.FAIL
     end = study.fail if failed else study.prune_without_value
     end(number, attempt, record["user_attr"][REASON])
 

@@ -148,7 +148,6 @@ class SearchStudy:
         self._reduction_factor = reduction_factor
         self._journal = journal
         self._storage = SearchStorage(journal)
-        conditional = len(list(space.cells())) > 1
         found = self._storage.get_all_studies()
         if found:
             name = found[0].study_name  # the run's folder may have been renamed since
@@ -162,7 +161,6 @@ class SearchStudy:
             sampler=make_sampler(
                 sampler,
                 seed,
-                conditional=conditional,
                 foreign=foreign.frozen(space) if foreign else (),
             ),
         )

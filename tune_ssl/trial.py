@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.images import checksum
+from tune_ssl.machine import peak_resident_bytes
+from tune_ssl.packing import PROCESS_MEGABYTES
 
 if TYPE_CHECKING:
     from ssl_core.data.prepare import SplitImages
@@ -74,10 +76,15 @@ class WorkFactory(Protocol):
 
 
 class TrainingFactory:
-    """Makes trainings over one data set, whose images it keeps for all of them."""
+    """Makes trainings over one data set, whose images it keeps for all of them.
 
-    def __init__(self, shared: SplitImages) -> None:
+    Args:
+        gpu_share: of the GPU that each may use; more is an out-of-memory error of that one alone.
+    """
+
+    def __init__(self, shared: SplitImages, *, gpu_share: float = 1.0) -> None:
         self._shared = shared
+        self._gpu_share = gpu_share
         self._checksum = checksum(shared.images)
         self._stores: dict[str, Any] = {}
 
@@ -89,12 +96,14 @@ class TrainingFactory:
         """Return the same on another draw of labels from the images that are kept."""
         from ssl_core.data.store import ImageStore
         from ssl_core.training.config import TrainingConfig
+        from ssl_core.training.loop import limit_memory
 
         assert drawn.images is self._shared.images
         config = TrainingConfig.from_record(record)
         store = self._stores.get(config.device)
         if store is None:
             self.verify()
+            limit_memory(config.device, self._gpu_share or 1.0, PROCESS_MEGABYTES * 2**20)
             store = self._stores[config.device] = ImageStore(self._shared.images, config.device)
         return TrainingWork(config, drawn, store, self._checksum)
 
@@ -113,9 +122,10 @@ class RetrainingFactory:
         draws: by split_seed; their ``images`` are one and the same array, which a pickle keeps so.
     """
 
-    def __init__(self, draws: Mapping[int, SplitImages]) -> None:
+    def __init__(self, draws: Mapping[int, SplitImages], *, gpu_share: float = 1.0) -> None:
         self._draws = dict(draws)
-        self._trainings = TrainingFactory(next(iter(self._draws.values())))
+        first = next(iter(self._draws.values()))
+        self._trainings = TrainingFactory(first, gpu_share=gpu_share)
 
     def __call__(self, record: Mapping[str, Any]) -> TrainingWork:
         """Return the training a flat configuration describes, on the draw its split_seed names."""
@@ -177,8 +187,16 @@ class TrainingWork:
             "other_network": other.value(self._metric),
             "terms": report.terms,
             "correct": pack_correct(evaluated.correct),
+            "memory_megabytes": self._memory_megabytes(),
         }
         return Measured(evaluated.value(self._metric), evaluated.finite, details)
+
+    def _memory_megabytes(self) -> int:
+        """Return the most memory so far: of the GPU for this training, else of the whole process."""
+        from ssl_core.training.loop import peak_device_bytes
+
+        on_device = peak_device_bytes(self._training.config.device)
+        return (on_device or peak_resident_bytes()) // 2**20
 
     def profile(self) -> StepProfile:
         """Train some steps and return where their time goes; the training itself is not changed."""

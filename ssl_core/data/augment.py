@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -23,9 +25,18 @@ def augmented_view(
 
 def normalise(images: Tensor, normalisation: Normalisation) -> Tensor:
     """Return uint8 images (B, channels, height, width) as float32 of mean 0 and deviation 1."""
-    mean = torch.tensor(normalisation.mean, device=images.device).view(1, -1, 1, 1)
-    std = torch.tensor(normalisation.std, device=images.device).view(1, -1, 1, 1)
+    mean, std = _constants(normalisation, images.device)
     return (images.to(torch.float32) - mean) / std
+
+
+@cache
+def _constants(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation (1, channels, 1, 1) on the device: sent there once, not each step."""
+    mean, std = (
+        torch.tensor(values, device=device).view(1, -1, 1, 1)
+        for values in (normalisation.mean, normalisation.std)
+    )
+    return mean, std
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_core.errors import check_number
 
@@ -40,9 +40,22 @@ class EMA:
         self.decay = decay
         self.updates = 0
 
-    @torch.no_grad()
     def update(self, student: nn.Module) -> None:
         """Move towards the student by 1 - decay, after its optimiser step."""
+        self.move(student, self.next_weight())
+
+    def next_weight(self) -> float:
+        """Count an update and return how far it moves towards the student, in (0, 1]."""
         self.updates += 1
-        weight = 1.0 - warmed_up_decay(self.decay, self.updates - 1)
-        torch._foreach_lerp_(list(self.network.parameters()), list(student.parameters()), weight)
+        return 1.0 - warmed_up_decay(self.decay, self.updates - 1)
+
+    @torch.no_grad()
+    def move(self, student: nn.Module, weight: float | Tensor) -> None:
+        """Move towards the student by ``weight``; a captured step gives it as a 0-dim tensor."""
+        own: list[Tensor] = list(self.network.parameters())
+        new: list[Tensor] = list(student.parameters())
+        if isinstance(weight, Tensor):  # _foreach_lerp_ takes no single one
+            torch._foreach_mul_(own, 1.0 - weight)
+            torch._foreach_add_(own, torch._foreach_mul(new, weight))
+        else:
+            torch._foreach_lerp_(own, new, weight)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,10 @@ from ssl_core.models.batch_norm import recompute_statistics
 from ssl_core.models.ema import EMA, decay_from_horizon
 from ssl_core.models.wide_resnet import build_model
 from ssl_core.schedules import LEARNING_RATE_SCHEDULES
+from ssl_core.training.capture import WARM_UP_STEPS, Capture, cuda_graph
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.evaluate import Evaluation, evaluate_in_parts
+from ssl_core.training.inputs import StepInputs
 from ssl_core.training.seeds import generator_for
 
 STATISTICS_BATCHES = 8
@@ -49,17 +51,33 @@ class Training:
 
     The same configuration, images, machine type and number of threads give the same numbers, and
     a training continued from ``state_dict`` ends bit for bit where the uninterrupted one does.
+
+    Args:
+        store: of the images, on the configuration's device; None to make one.
+        capture: records the step, to be repeated without Python; None for every step anew. Left
+            out, a CUDA device captures and others do not.
     """
 
     def __init__(
-        self, config: TrainingConfig, shared: SplitImages, store: ImageStore | None = None
+        self,
+        config: TrainingConfig,
+        shared: SplitImages,
+        store: ImageStore | None = None,
+        *,
+        capture: Capture | Literal["auto"] | None = "auto",
     ) -> None:
         self.config = config
         self.step = 0
         self._shared = shared
         self._device = torch.device(config.device)
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
         self._store = store or ImageStore(shared.images, self._device)
         self._labels = torch.from_numpy(shared.labels.copy())
+        if capture == "auto":
+            capture = cuda_graph if self._device.type == "cuda" else None
+        self._capture: Capture | None = capture
+        self._replay: Callable[[], None] | None = None
         self.student: nn.Module = build_model(
             config.model,
             in_channels=shared.images.shape[1],
@@ -68,7 +86,7 @@ class Training:
         ).to(self._device)
         self.ema = EMA(self.student, decay_from_horizon(config.ema_horizon))
         self.algorithm: Algorithm = ALGORITHMS[config.algorithm].Algorithm(config.method)
-        self._optimizer = _make_optimizer(config, self.student)
+        self._optimizer = _make_optimizer(config, self.student, capturable=capture is not None)
         self._schedule = LEARNING_RATE_SCHEDULES[config.lr_schedule]
         self._labeled_order = ShuffledPasses(
             len(shared.labeled), config.batch_size, generator_for(config.seed, "labeled_order")
@@ -87,6 +105,8 @@ class Training:
                 "method",
             )
         }
+        self._inputs = StepInputs(config.batch_size, self._num_unlabeled(), self._device)
+        self._prepare_capture()
         self._finite = torch.ones((), dtype=torch.bool, device=self._device)
         self._term_sums: dict[str, Tensor] = {}
         self._term_count = 0
@@ -171,20 +191,72 @@ class Training:
         self._finite = state["finite"].to(self._device)
         self._term_sums = {name: term.to(self._device) for name, term in state["term_sums"].items()}
         self._term_count = state["term_count"]
+        self._prepare_capture()
+
+    def stop_capturing(self) -> None:
+        """Do every further step anew, so that a profiler sees its parts."""
+        self._capture = None
+        self._replay = None
+
+    def _prepare_capture(self) -> None:
+        """Forget a captured step: it reads and writes where the state was before."""
+        self._replay = None
+        self._steps_before_capture = WARM_UP_STEPS
+        if self._capture is not None:
+            self._set_rate(self._inputs.rate)
 
     def _train_step(self) -> None:
-        progress = torch.tensor(self.step / self.config.max_steps)
-        rate = self.config.learning_rate * float(self._schedule(progress))
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        self._give_inputs()
+        if self._capture is None:
+            self._step()
+        elif self._replay is not None:
+            self._replay()
+        elif self._steps_before_capture > 0:
+            self._steps_before_capture -= 1
+            with _side_stream(self._device):
+                self._step()
+        else:
+            self._replay = self._capture(self._step, self._generators.values())
+            self._replay()
+        self._term_count += 1
+        self.step += 1
+
+    def _give_inputs(self) -> None:
+        """Draw the next batch's images and set what changes from step to step."""
+        shared = self._shared
+        progress = self.step / self.config.max_steps
+        rate = self.config.learning_rate * float(self._schedule(torch.tensor(progress)))
+        self._ema_weight = self.ema.next_weight()
+        if self._capture is None:
+            self._set_rate(rate)
+        positions = self._labeled_order.next()
+        unlabeled = torch.empty(0, dtype=torch.int64)
+        if self._num_unlabeled():
+            unlabeled = torch.from_numpy(shared.unlabeled[self._unlabeled_order.next().numpy()])
+        self._inputs.give(
+            torch.from_numpy(shared.labeled[positions.numpy()]),
+            self._labels[positions],
+            unlabeled,
+            progress=progress,
+            rate=rate,
+            ema_weight=self._ema_weight,
+        )
+
+    def _num_unlabeled(self) -> int:
+        if not self.algorithm.unlabeled_views:
+            return 0
+        return self.config.batch_size * self.config.unlabeled_ratio
+
+    def _step(self) -> None:
+        """Take a step from ``_inputs``. No number in it may come from Python: a graph repeats it."""
         with record_function("batch"):
-            batch = self._next_batch()
+            batch = self._batch()
         with record_function("losses"), self._autocast():
             terms = self.algorithm(
                 self.student,
                 self.ema.network,
                 batch,
-                progress.to(self._device),
+                self._inputs.progress,
                 self._generators["method"],
             )
         with record_function("backward"):
@@ -193,28 +265,32 @@ class Training:
         with record_function("optimizer"):
             self._optimizer.step()
         with record_function("ema"):
-            self.ema.update(self.student)
+            captured = self._capture is not None
+            self.ema.move(self.student, self._inputs.ema_weight if captured else self._ema_weight)
         with record_function("sums"):
             self._record(terms)
-        self.step += 1
 
-    def _next_batch(self) -> Batch:
-        shared = self._shared
-        positions = self._labeled_order.next()
-        labeled = self._store.take(torch.from_numpy(shared.labeled[positions.numpy()]))
+    def _batch(self) -> Batch:
+        inputs = self._inputs
+        labeled = self._store.take(inputs.labeled)
         unlabeled_views: tuple[Tensor, ...] = ()
         if self.algorithm.unlabeled_views:
-            chosen = torch.from_numpy(shared.unlabeled[self._unlabeled_order.next().numpy()])
             unlabeled_views = self._views(
-                self._store.take(chosen), self.algorithm.unlabeled_views, "unlabeled_augmentation"
+                self._store.take(inputs.unlabeled),
+                self.algorithm.unlabeled_views,
+                "unlabeled_augmentation",
             )
         # The first view is the same for every method: further ones draw from another stream.
         return Batch(
             labeled=self._views(labeled, 1, "labeled_augmentation")
             + self._views(labeled, self.algorithm.labeled_views - 1, "further_labeled_views"),
-            labels=self._labels[positions].to(self._device),
+            labels=inputs.labels.clone(),  # the batch stays what it is when the next one comes
             unlabeled=unlabeled_views,
         )
+
+    def _set_rate(self, rate: float | Tensor) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
 
     def _views(self, images: Tensor, count: int, stream: str) -> tuple[Tensor, ...]:
         generator = self._generators[stream]
@@ -253,14 +329,16 @@ class Training:
         }
         self._finite &= torch.isfinite(named["total"])
         for name, value in named.items():
-            previous = self._term_sums.get(name)
-            self._term_sums[name] = value.float() if previous is None else previous + value
-        self._term_count += 1
+            if name not in self._term_sums:
+                self._term_sums[name] = torch.zeros((), device=self._device)
+            self._term_sums[name] += value
 
     def _take_mean_terms(self) -> dict[str, float]:
         count = max(self._term_count, 1)
         means = {name: float(value) / count for name, value in self._term_sums.items()}
-        self._term_sums, self._term_count = {}, 0
+        for value in self._term_sums.values():
+            value.zero_()
+        self._term_count = 0
         return means
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -271,7 +349,9 @@ class Training:
         )
 
 
-def _make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
+def _make_optimizer(
+    config: TrainingConfig, network: nn.Module, *, capturable: bool
+) -> torch.optim.Optimizer:
     """Return the optimiser; weight decay acts on kernels, not on BatchNorm or biases."""
     kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
@@ -284,7 +364,47 @@ def _make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.O
             groups, lr=config.learning_rate, momentum=0.9, nesterov=True, fused=True
         )
     make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return make(groups, lr=config.learning_rate, fused=True)
+    return make(groups, lr=config.learning_rate, fused=True, capturable=capturable)
+
+
+@contextmanager
+def _side_stream(device: torch.device) -> Iterator[None]:
+    """Run the body on a stream of its own, as what is to be captured must be warmed up."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def peak_device_bytes(device: str) -> int:
+    """Return the most memory tensors had on a GPU since the last training began; 0 on others."""
+    return torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0
+
+
+def device_bytes(device: str) -> int | None:
+    """Return the memory of a GPU; None for other devices."""
+    if not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def limit_memory(device: str, share: float, reserved: int) -> None:
+    """Let this process fill no more than its share of a GPU that several trials use.
+
+    More than that is an out-of-memory error of this process alone.
+
+    Args:
+        share: of the GPU, in (0, 1].
+        reserved: bytes that CUDA takes for each process beside its tensors.
+    """
+    total = device_bytes(device)
+    if total is None or share >= 1:
+        return
+    torch.cuda.set_per_process_memory_fraction(max(0.01, share - reserved / total), device)
 
 
 def set_threads(threads: int) -> None:

@@ -47,6 +47,8 @@ class StepProfile:
 def profile_steps(training: Training) -> StepProfile:
     """Train some steps to warm up and some under the profiler, which changes no number.
 
+    None of them is replayed from a graph, where a profiler sees kernels and not what they are for.
+
     Raises:
         UserError: fewer steps are left than that takes.
     """
@@ -56,6 +58,7 @@ def profile_steps(training: Training) -> StepProfile:
             f"{left} steps are left to be profiled; allowed: {WARM_UP_STEPS + PROFILED_STEPS} or more; "
             "profile with a larger max_steps."
         )
+    training.stop_capturing()
     training.run(training.step + WARM_UP_STEPS)
     on_gpu = training.config.device.startswith("cuda")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it tells stderr that it begins and ends

@@ -24,15 +24,26 @@ def test_the_images_stand_for_cifar10():
 @pytest.mark.slow
 def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(step_time, "RECORD", tmp_path / "record.json")
-    monkeypatch.setattr(step_time, "SETTINGS", {"digits": ("wrn-10-1", 50, 2)})
+    monkeypatch.setattr(step_time, "SETTINGS", {"digits": ("digits", "wrn-10-1", 50, 2)})
     monkeypatch.setattr(step_time, "SECONDS_BETWEEN_TURNS", 0.0)
-    arguments = ["--settings", "digits", "--methods", "ict,mixmatch", "--turns", "1", "--record"]
+    arguments = [
+        "--settings",
+        "digits",
+        "--methods",
+        "supervised,mixmatch",
+        "--turns",
+        "1",
+        "--record",
+    ]
     monkeypatch.setattr(sys, "argv", ["step_time", *arguments])
     step_time.main()
     made = json.loads((tmp_path / "record.json").read_text())
-    assert [row["method"] for row in made["rows"]] == ["ict", "mixmatch"]
+    assert [row["method"] for row in made["rows"]] == ["supervised", "mixmatch"]
     for row in made["rows"]:
-        assert row["milliseconds"].keys() == {"plain", "float32", "bfloat16"}
+        assert {"plain", "float32", "bfloat16"} <= row["milliseconds"].keys()
         assert row["times_faster"].keys() == {"float32", "bfloat16"}
         assert min(row["milliseconds"].values()) > 0
+    supervised, mixmatch = made["rows"]
+    assert supervised["of_the_ceiling"].keys() == {"float32", "bfloat16"}
+    assert "of_the_ceiling" not in mixmatch
     assert capsys.readouterr().out.count("faster than plain") == 2

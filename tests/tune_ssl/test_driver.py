@@ -522,36 +522,13 @@ class TestFailures:
 class TestOutOfMemory:
     fault = Fault(where="run", step=5, error=OutOfMemoryError("CUDA out of memory"))
 
-    def test_on_a_device_of_its_own_the_parameters_do_not_work(self, new_run):
+    def test_it_ends_the_trial_alone_with_the_reason(self, new_run):
         run = new_run(config=small_config(trials=2))
         run.finish(factory=run.factory(faults={1: self.fault}))
         trial = run.trials()[1]
         assert (trial.state, trial.value) == (TrialState.PRUNED, None)
         assert "memory" in trial.user_attrs[REASON]
         assert checkpoints_in(run) == []
-
-    def test_on_a_shared_device_it_may_be_another_s_doing_so_the_trial_waits(self, new_run):
-        run = new_run(config=small_config(trials=2), shared_device=True)
-        workers = run.workers(factory=run.factory(faults={0: self.fault}))
-        workers.fill()
-        workers.turn()
-        workers.turn()
-        trial = run.trials()[0]
-        assert trial.state == TrialState.WAITING
-        assert workers.busy == {}
-        assert trial.system_attrs[CHECKPOINT]["step"] == 3
-        assert len(checkpoints_in(run)) == 1, "it is continued from there"
-        run.finish()
-        assert run.states()[0] == "COMPLETE"
-
-    def test_on_a_shared_device_it_does_not_wait_for_ever(self, new_run):
-        run = new_run(config=small_config(trials=1), shared_device=True)
-        workers = run.workers(factory=run.factory(faults={0: self.fault}))
-        for _ in range(30):
-            workers.fill()
-            workers.turn()
-        assert run.states() == ["FAIL"], f"{run.trials()[0].system_attrs} after 15 attempts"
-        assert "memory" in run.trials()[0].user_attrs[REASON]
 
 
 class TestFiles:

@@ -338,6 +338,20 @@ class TestFailingWrites:
             assert list(ours.read_logs(3)) == records[3:]
         assert records_of(path) == records
 
+    def test_a_file_is_read_once_when_it_is_opened(self, tmp_path, monkeypatch):
+        path = tmp_path / "run.journal"
+        records = [{"op_code": 4, "count": count} for count in range(4)]
+        RunJournal(path).append_logs(records[:2])
+        journal, _ = open_journal(path)
+        with monkeypatch.context() as patched:
+            patched.setattr(JournalFileBackend, "read_logs", lambda *_: pytest.fail("read again"))
+            assert list(journal.read_logs(0)) == records[:2]
+            journal.append_logs(records[2:3])
+            assert list(journal.read_logs(2)) == records[2:3]
+        JournalFileBackend(str(path)).append_logs(records[3:])
+        assert list(journal.read_logs(3)) == records[3:]
+        assert list(journal.read_logs(0)) == records
+
 
 class TestTogether:
     """Several records in one write."""

@@ -111,6 +111,38 @@ class TestGpus:
         monkeypatch.setenv("PATH", str(tmp_path))
         assert machine.gpu_names() == []
 
+    @pytest.mark.parametrize(
+        ("capabilities", "able"),
+        [
+            (["9.0"], True),
+            (["8.0", "12.0"], True),
+            (["7.5"], False),
+            (["9.0", "7.5"], False),
+            ([], False),
+        ],
+    )
+    def test_all_of_them_must_compute_in_bfloat16(self, tmp_path, monkeypatch, capabilities, able):
+        lines = "; ".join(f"echo {capability}" for capability in capabilities)
+        self.fake_tool(
+            tmp_path, f'[ "$1" = --query-gpu=compute_cap ] || exit 9; {lines}', monkeypatch
+        )
+        assert machine.gpus_compute_in_bfloat16() is able
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "able"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 sse\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("flags\t\t: fpu avx2 avx512f\nbugs\t\t: avx512_bf16\n", False),
+        ("Features\t: fp asimd bf16\n", False),
+        (None, False),
+    ],
+)
+def test_a_processor_computes_in_bfloat16_where_its_flags_say_so(host, cpuinfo, able):
+    host(files={"/proc/cpuinfo": cpuinfo})
+    assert machine.computes_in_bfloat16() is able
+
 
 class TestDescription:
     def test_versions_are_those_installed_and_missing_ones_say_so(self, monkeypatch):

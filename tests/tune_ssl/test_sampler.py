@@ -14,10 +14,11 @@ import pytest
 from optuna.samplers import TPESampler
 from optuna.samplers._tpe.sampler import _split_trials
 from optuna.trial import TrialState
+from scipy import stats
 
 from ssl_core.names import ALGORITHM_NAMES
 from tests.tune_ssl.fakes import begin, make_study, quality, records_of, small_space, study_on
-from tune_ssl.sampler import History, make_sampler
+from tune_ssl.sampler import History, _ShownTPESampler, make_sampler
 from tune_ssl.study import Verdict
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -221,7 +222,7 @@ def test_trials_suggested_from_the_same_history_differ(space, sampler):
 @every_sampler
 def test_parameters_sampled_alone_depend_on_their_names_and_not_on_their_order(sampler):
     def draw(*names):
-        trial = optuna.create_study(sampler=make_sampler(sampler, 3, conditional=False)).ask()
+        trial = optuna.create_study(sampler=make_sampler(sampler, 3)).ask()
         return {name: trial.suggest_float(name, 0.0, 1.0) for name in names}
 
     drawn = draw("x", "y", "z")
@@ -311,13 +312,22 @@ def test_a_short_history_is_shown_whole_but_for_failures():
 
 
 @pytest.mark.parametrize("best", [1, 10, 60, 100])
-def test_of_a_long_one_the_best_by_tpes_own_order_are_shown_and_the_newest(best):
+def test_of_a_long_one_the_best_by_tpes_own_order_are_shown_and_a_sample(best):
     study = history_of(random_outcomes(400))
     rest = History().of(study)
     below, _ = _split_trials(study, rest, best)
-    newest = [trial.number for trial in rest][-30:]
-    shown = [trial.number for trial in History(best=best, newest=30).of(study)]
-    assert shown == sorted({trial.number for trial in below} | set(newest))
+    sampled = {trial.number for trial in History(best=0, others=30).of(study)}
+    assert len(sampled) == 30
+    shown = [trial.number for trial in History(best=best, others=30).of(study)]
+    assert shown == sorted({trial.number for trial in below} | sampled)
+
+
+def test_every_trial_is_as_likely_to_be_in_the_sample():
+    """Of tenths of a long study, each has its tenth of the sample, whatever became of its trials."""
+    study = history_of([(TrialState.COMPLETE, float(number), {}) for number in range(5000)])
+    sampled = [trial.number for trial in History(best=0, others=1000).of(study)]
+    tenths = np.bincount(np.array(sampled) // 500, minlength=10)
+    assert stats.chisquare(tenths).pvalue > 0.01
 
 
 def test_what_diverged_after_a_rung_is_worse_than_what_was_cut_before_it():
@@ -331,7 +341,7 @@ def test_what_diverged_after_a_rung_is_worse_than_what_was_cut_before_it():
 
 def test_it_does_not_matter_when_the_history_was_looked_at():
     outcomes = list(random_outcomes(300, seed=1))
-    looking, study = History(best=20, newest=10), history_of([])
+    looking, study = History(best=20, others=10), history_of([])
     order = np.random.default_rng(2).permutation(len(outcomes)).tolist()
     running = [study.ask() for _ in outcomes]
     for place, number in enumerate(order):
@@ -344,7 +354,7 @@ def test_it_does_not_matter_when_the_history_was_looked_at():
             study.tell(running[number], value if state == TrialState.COMPLETE else None, state)
         if place % 7 == 0:
             looking.of(study)
-    assert looking.of(study) == History(best=20, newest=10).of(study)
+    assert looking.of(study) == History(best=20, others=10).of(study)
 
 
 @every_space
@@ -355,7 +365,7 @@ def test_what_is_shown_leads_to_the_suggestion_of_optunas_own_sampler(monkeypatc
         return run_to_the_end(make_study(**options(space, "tpe", trials=40)))
 
     ours = search()
-    monkeypatch.setattr("tune_ssl.sampler._ShownTPESampler", TPESampler)
+    monkeypatch.setattr("tune_ssl.sampler._ShownTPESampler._sample", TPESampler._sample)
     monkeypatch.setattr(
         "tune_ssl.sampler._Shown._get_trials",
         lambda shown, deepcopy=True, states=None, use_cache=False: [
@@ -365,6 +375,14 @@ def test_what_is_shown_leads_to_the_suggestion_of_optunas_own_sampler(monkeypatc
         ],
     )
     assert search() == ours
+
+
+def test_a_sampler_that_is_seeded_draws_as_one_that_was_made_with_the_seed():
+    seeded, made = _ShownTPESampler(seed=1), TPESampler(seed=5)
+    seeded._rng.rng.normal()
+    seeded.seed(5)
+    for one, other in ((seeded, made), (seeded._random_sampler, made._random_sampler)):
+        assert one._rng.rng.normal() == other._rng.rng.normal()
 
 
 def test_a_suggestion_of_tpe_rests_on_what_is_shown(monkeypatch):

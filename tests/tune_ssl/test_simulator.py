@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -179,22 +181,25 @@ def replay_of(records, **changes) -> Replayed:
     return replay(records, lambda journal: make_study(journal, **{"trials": 25} | changes))
 
 
-@pytest.fixture
-def eventful(tmp_path):
+def eventful_search(path, trials):
     """Return the records of a search with queued trials, an interrupted one and every other end."""
-    path = tmp_path / "journal"
-    study = study_on(path, trials=25)
+    study = study_on(path, trials=trials)
     queue_defaults(study, study.space.defaults())
     for _ in range(3):
         begin(study)
     study.report(0, 1, 3, 0.5)
     study.name_checkpoint(1, 1, Checkpoint(path="1.pt", step=2, sha256="0", attempt=1))
     study.prune_without_value(2, 1, "the loss was not finite")
-    study = study_on(path, trials=25)
+    study = study_on(path, trials=trials)
     study.recover("the driver was lost")
     study.fail(begin(study).number, 2, "broken")
     simulate(study, curve, slots=5)
     return records_of(path)
+
+
+@pytest.fixture
+def eventful(tmp_path):
+    return eventful_search(tmp_path / "journal", trials=25)
 
 
 def test_replay_goes_through_a_whole_journal(eventful):
@@ -224,10 +229,44 @@ def test_replay_tells_one_changed_record(eventful, key, change, which):
         replay_of(eventful)
 
 
-def test_replay_tells_where_a_driver_was_killed_inside_the_end_of_a_trial(eventful):
-    last = max(p for p, record in enumerate(eventful) if record.get("step") == RUNGS[-1])
-    with pytest.raises(ReplayError, match="killed inside the end of trial"):
-        replay_of(eventful[: last + 1])
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    return eventful_search(tmp_path_factory.mktemp("short") / "journal", trials=8)
+
+
+def torn_and_resumed(records, place, path):
+    """Return the journal of a search whose driver was killed after so many records, and resumed."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records[:place]))
+    study = study_on(path, trials=8)
+    study.recover("the driver was lost")
+    simulate(study, curve, slots=5)
+    assert study.counts().finished == 8
+    return records_of(path)
+
+
+def test_replay_goes_through_a_journal_torn_anywhere(short, tmp_path):
+    began = next(p for p, r in enumerate(short) if r["op_code"] == 4) + 1  # the queue, whole
+    unfinished = 0
+    for place in range(began, len(short), 2):
+        records = torn_and_resumed(short, place, tmp_path / f"torn-{place}")
+        done = replay_of(records, trials=8)
+        decided = sum(key.startswith("rung ") for r in records for key in r.get("user_attr", {}))
+        unfinished += done.decisions < decided  # written, and its trial's state was not
+        assert decided - 1 <= done.decisions <= decided
+        assert done.suggestions >= 8
+    assert unfinished
+
+
+def test_replay_goes_through_a_journal_that_ends_anywhere(short):
+    for place in range(1, len(short)):
+        replay_of(short[:place], trials=8)
+
+
+def test_replay_tells_a_record_that_is_missing_where_its_driver_went_on(eventful):
+    values = [p for p, record in enumerate(eventful) if "param_value_internal" in record]
+    del eventful[values[-1]]
+    with pytest.raises(ReplayError, match="record"):
+        replay_of(eventful)
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"reduction_factor": 2}, {"sampler": "random"}])

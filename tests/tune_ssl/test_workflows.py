@@ -139,7 +139,7 @@ class TestOnCluster:
     def test_without_gpus_trials_run_on_the_cpu(self):
         config = plan.on_cluster(small_config(), cpus=4, gpus=0)
         assert (config.device, config.gpus_per_trial) == ("cpu", 0.0)
-        assert (config.threads, config.precision) == (1, "float32")
+        assert config.threads == 1
 
     def test_with_gpus_each_trial_has_one(self):
         config = plan.on_cluster(small_config(), cpus=4, gpus=2)
@@ -149,6 +149,12 @@ class TestOnCluster:
     def test_or_the_share_that_was_asked_for(self, share):
         config = plan.on_cluster(small_config(gpus_per_trial=share), cpus=4, gpus=2)
         assert (config.device, config.gpus_per_trial) == ("cuda", share)
+
+    def test_or_one_that_is_still_to_be_measured(self):
+        config = plan.on_cluster(small_config(gpus_per_trial="auto"), cpus=4, gpus=2)
+        assert (config.device, config.gpus_per_trial) == ("cuda", "auto")
+        config = plan.on_cluster(small_config(gpus_per_trial="auto"), cpus=4, gpus=0)
+        assert (config.device, config.gpus_per_trial) == ("cpu", 0.0)
 
     @pytest.mark.parametrize("changes", [{"gpus_per_trial": 0}, {"device": "cpu"}])
     def test_or_none_where_it_was_not_wanted(self, changes):
@@ -162,6 +168,30 @@ class TestOnCluster:
     def test_a_training_uses_the_threads_it_was_given(self, cpus_per_trial, threads, expected):
         config = small_config(cpus_per_trial=cpus_per_trial, threads=threads)
         assert plan.on_cluster(config, cpus=8, gpus=0).threads == expected
+
+    @pytest.mark.parametrize(
+        ("device", "side", "able", "precision"),
+        [
+            ("cpu", 32, ("cpu",), "bfloat16"),
+            ("cpu", 16, ("cpu",), "bfloat16"),
+            ("cpu", 8, ("cpu",), "float32"),  # the digits: it would hardly pay
+            ("cpu", 32, ("cuda",), "float32"),
+            ("cuda", 32, ("cuda",), "bfloat16"),
+            ("cuda", 32, ("cpu",), "float32"),
+            ("mps", 32, ("cpu", "cuda"), "float32"),
+        ],
+    )
+    def test_the_precision_is_what_the_device_computes_fast_in(
+        self, monkeypatch, device, side, able, precision
+    ):
+        monkeypatch.setattr("tune_ssl.machine.computes_in_bfloat16", lambda: "cpu" in able)
+        monkeypatch.setattr("tune_ssl.machine.gpus_compute_in_bfloat16", lambda: "cuda" in able)
+        shared = dataclasses.replace(tiny_images(), images=np.zeros((30, 1, side, side), np.uint8))
+        config = small_config(device=device, precision="auto")
+        assert plan.with_precision(config, shared).precision == precision
+        for given in ("float32", "bfloat16"):
+            asked = dataclasses.replace(config, precision=given)
+            assert plan.with_precision(asked, shared).precision == given
 
     def test_a_mac_s_device_is_refused_elsewhere(self, monkeypatch):
         monkeypatch.setattr(sys, "platform", "linux")

@@ -126,6 +126,8 @@ def print_status(status: Status) -> None:
         say(console, f"trial {trial['trial']} {running}: {rung}")
     for trial in status.failed:
         say(console, f"trial {trial['trial']} failed: {trial['reason']}")
+    if status.memory_megabytes is not None:
+        say(console, f"memory of a trial: at most {status.memory_megabytes} MB")
     if status.retrains is not None:
         say(console, f"retrainings of {status.retrains}; no winner before all are finished")
         return

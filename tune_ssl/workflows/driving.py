@@ -70,7 +70,7 @@ class Job(Protocol):
     def weights_kept(self) -> int | None:
         """So many of the best trials keep their weights; None for all."""
 
-    def on_cluster(self, cpus: float, gpus: float) -> Job:
+    def on_cluster(self, cluster: Cluster, console: Console) -> Job:
         """Return the job with what the machine decides."""
 
     def begin(self, directory: RunDirectory, console: Console) -> None:
@@ -114,7 +114,7 @@ def run_job(
             stack.enter_context(run_lock(directory, steal=invocation.steal_lock))
         stack.enter_context(stdout_to_stderr())
         cluster = stack.enter_context(_connected(invocation, job.image_bytes))
-        job = job.on_cluster(cluster.cpus, cluster.gpus)
+        job = job.on_cluster(cluster, console)
         if fresh:
             directory.create()
             stack.enter_context(run_lock(directory))
@@ -137,7 +137,6 @@ def run_job(
             record=job.record,
             weights_kept=job.weights_kept,
             limits=invocation.limits,
-            shared_device=0 < (job.settings.gpus_per_trial or 0) < 1,
             began=invocation.began,
         )
         driver.tidy()
@@ -236,7 +235,7 @@ def _ship(
             storage=storage.root,
             factory=factory,
             cpus=job.settings.cpus_per_trial,
-            gpus=job.settings.gpus_per_trial or 0.0,
+            gpus=job.settings.gpu_share,
         )
     )
     guard.prove_all()
@@ -273,7 +272,7 @@ def _drive(
     config = driver.config
     slots = Slots(
         cpus=config.cpus_per_trial,
-        gpus=config.gpus_per_trial or 0.0,
+        gpus=config.gpu_share,
         concurrency=config.concurrency,
         expected=_expected_slots(config, cluster),
         guard=guard,
@@ -311,6 +310,6 @@ def _drive(
 
 def _expected_slots(config: RunConfig, cluster: Cluster) -> int:
     slots = cluster.cpus / config.cpus_per_trial
-    if config.gpus_per_trial:
-        slots = min(slots, cluster.gpus / config.gpus_per_trial)
+    if config.gpu_share:
+        slots = min(slots, cluster.gpus / config.gpu_share)
     return max(1, int(slots))

@@ -15,15 +15,17 @@ from ssl_core.names import ALGORITHM_NAMES, SEARCHED_DIVERGENCE_NAMES
 from ssl_core.published import PUBLISHED, published_divergence
 from tune_ssl.retraining import holds_retrainings, read_retrainings
 from tune_ssl.run import RunConfig, RunDirectory
-from tune_ssl.study import SECONDS, Counts, count, is_running, read_trials
+from tune_ssl.study import RESULT, SECONDS, Counts, count, is_running, read_trials
 from tune_ssl.views.export import export_records
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a run stands; ``driver`` is who drives it now, None if nobody does.
+    """Where a run stands.
 
-    ``retrains`` is the search whose best it retrains; None for a search.
+    ``driver`` is who drives it now, None if nobody does; ``memory_megabytes`` the most a complete
+    trial took: of its GPU, or else of its worker, images and libraries included; ``retrains`` the
+    search whose best it retrains, None for a search.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Status:
     failed: list[dict[str, Any]]
     best: dict[str, Any] | None
     driver: str | None
+    memory_megabytes: int | None = None
     retrains: str | None = None
 
     def to_mapping(self) -> dict[str, Any]:
@@ -68,6 +71,14 @@ def status(directory: RunDirectory) -> Status:
         best=best[0] if best else None,
         driver=directory.driver(),
         retrains=retrains,
+        memory_megabytes=max(
+            (
+                trial.system_attrs[RESULT]["memory_megabytes"]
+                for trial in trials
+                if "memory_megabytes" in trial.system_attrs.get(RESULT, {})
+            ),
+            default=None,
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -31,7 +31,7 @@ from tune_ssl.confirmation import Named, OpenedTest, confirmation, name_winner
 from tune_ssl.journal import RunJournal
 from tune_ssl.ledger import count_opening
 from tune_ssl.retraining import Retrainings, write_retrainings
-from tune_ssl.run import RunConfig, RunDirectory, run_lock
+from tune_ssl.run import AUTO, RunConfig, RunDirectory, run_lock
 from tune_ssl.sealed import SealedImages, SealedTest, StoredWeights, sealed_test
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import RESULT, SearchStudy, read_trials
@@ -42,6 +42,10 @@ from tune_ssl.workflows.driving import DONE, Invocation, how_it_ended, run_job
 from tune_ssl.workflows.opening import PreparedStudy, labels_sha256, open_prepared
 from tune_ssl.workflows.plan import check_unlabeled, describe_skipped, on_cluster
 from tune_ssl.workflows.process import stdout_to_stderr
+from tune_ssl.workflows.sharing import with_measured_share
+
+if TYPE_CHECKING:
+    from tune_ssl.on_ray.cluster import Cluster
 
 WINNER, TEST, RESULTS, SEARCHED = "winner.json", "test.json", "result.json", "search.json"
 
@@ -68,9 +72,11 @@ class RetrainingJob:
         """See ``Job``."""
         return self._first_draw.images.nbytes
 
-    def on_cluster(self, cpus: float, gpus: float) -> RetrainingJob:
+    def on_cluster(self, cluster: Cluster, console: Console) -> RetrainingJob:
         """See ``Job``."""
-        settings = on_cluster(self.settings, cpus, gpus)
+        settings = on_cluster(self.settings, cluster.cpus, cluster.gpus)
+        if settings.gpus_per_trial == AUTO:
+            settings = with_measured_share(settings, cluster, self._first_draw, console)
         retrainings = dataclasses.replace(self.retrainings, settings=settings)
         return dataclasses.replace(self, retrainings=retrainings)
 
@@ -142,7 +148,7 @@ class RetrainingJob:
 
     def factory(self) -> RetrainingFactory:
         """See ``Job``."""
-        return RetrainingFactory(self.draws)
+        return RetrainingFactory(self.draws, gpu_share=self.settings.gpu_share)
 
     def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
         """See ``Job``."""

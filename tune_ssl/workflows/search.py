@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from rich.console import Console
@@ -18,7 +18,7 @@ from ssl_core.errors import check_integer
 from tune_ssl import machine
 from tune_ssl.best import WEIGHTS_KEPT
 from tune_ssl.driver import SearchDriver
-from tune_ssl.run import RunConfig, RunDirectory, new_run, trial_seed, write_yaml
+from tune_ssl.run import AUTO, RunConfig, RunDirectory, new_run, trial_seed, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import SearchStudy
 from tune_ssl.trial import TrainingFactory
@@ -33,7 +33,12 @@ from tune_ssl.workflows.plan import (
     on_cluster,
     with_data,
     with_own_places,
+    with_precision,
 )
+from tune_ssl.workflows.sharing import with_measured_share
+
+if TYPE_CHECKING:
+    from tune_ssl.on_ray.cluster import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +114,13 @@ class SearchJob:
         """See ``Job``."""
         return self.shared.images.nbytes
 
-    def on_cluster(self, cpus: float, gpus: float) -> SearchJob:
+    def on_cluster(self, cluster: Cluster, console: Console) -> SearchJob:
         """See ``Job``."""
-        return dataclasses.replace(self, settings=on_cluster(self.settings, cpus, gpus))
+        settings = on_cluster(self.settings, cluster.cpus, cluster.gpus)
+        settings = with_precision(settings, self.shared)
+        if settings.gpus_per_trial == AUTO:
+            settings = with_measured_share(settings, cluster, self.shared, console)
+        return dataclasses.replace(self, settings=settings)
 
     def begin(self, directory: RunDirectory, console: Console) -> None:
         """See ``Job``."""
@@ -150,7 +159,7 @@ class SearchJob:
 
     def factory(self) -> TrainingFactory:
         """See ``Job``."""
-        return TrainingFactory(self.shared)
+        return TrainingFactory(self.shared, gpu_share=self.settings.gpu_share)
 
     def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
         """See ``Job``."""

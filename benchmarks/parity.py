@@ -1,0 +1,124 @@
+"""Whether a training in bfloat16 is as accurate as one in float32, on digits.
+
+    python -m benchmarks.parity --record
+
+Both train the published default of a method from the same weights on the same labels and batches, for
+each of some seeds, each with a draw of labels of its own; the figure is the mean of the paired differences of
+the evaluated network's test accuracy and its 90 % interval. They are equivalent where the interval lies
+within 1.5 points on either side. ``--modes captured,eager`` compares, on a GPU, a captured step with one
+done anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from benchmarks.records import write_record
+from ssl_core.names import ALGORITHM_NAMES
+
+RECORD = Path(__file__).with_name("parity.json")
+MARGIN = 0.015
+LEVEL = 0.90
+MODES: dict[str, dict[str, Any]] = {
+    "float32": {"precision": "float32"},
+    "bfloat16": {"precision": "bfloat16"},
+    "captured": {"device": "cuda"},
+    "eager": {"device": "cuda"},
+}
+
+
+def main() -> None:
+    """Train all pairs, print, and with ``--record`` write down."""
+    options = _options()
+    one, other = options.modes.split(",")
+    tasks = [
+        (method, mode, seed, options.max_steps)
+        for method in options.methods.split(",")
+        for seed in range(options.seeds)
+        for mode in (one, other)
+    ]
+    with ProcessPoolExecutor(options.processes) as pool:
+        accuracies = dict(zip(tasks, pool.map(accuracy, tasks), strict=True))
+    rows = []
+    for method in options.methods.split(","):
+        differences = [
+            accuracies[method, other, seed, options.max_steps]
+            - accuracies[method, one, seed, options.max_steps]
+            for seed in range(options.seeds)
+        ]
+        means = {
+            mode: statistics.mean(
+                accuracies[method, mode, seed, options.max_steps] for seed in range(options.seeds)
+            )
+            for mode in (one, other)
+        }
+        rows.append({"method": method, "means": means} | interval(differences))
+        print(as_text(rows[-1]), flush=True)
+    if options.record:
+        write_record(RECORD, {"seeds": options.seeds, "modes": [one, other], "rows": rows})
+
+
+def accuracy(task: tuple[str, str, int, int]) -> float:
+    """Return the test accuracy that a training of a method in a mode ends with."""
+    from benchmarks.sealed import tested
+    from ssl_core.data.prepare import prepare
+    from ssl_core.training.config import TrainingConfig
+    from ssl_core.training.loop import Training, set_threads
+
+    method, mode, seed, max_steps = task
+    record = {"algorithm": method, "max_steps": max_steps, "seed": seed, "split_seed": seed}
+    config = TrainingConfig.from_record(record | MODES[mode])
+    set_threads(1)
+    shared = prepare(config.data)
+    training = Training(config, shared, capture=None if mode == "eager" else "auto")
+    training.run(max_steps)
+    training.report()  # recomputes the BatchNorm statistics
+    print(".", end="", file=sys.stderr, flush=True)
+    return tested(training, shared).accuracy
+
+
+def interval(differences: list[float]) -> dict[str, Any]:
+    """Return the mean difference, its interval, and whether it lies within the margin."""
+    mean = statistics.mean(differences)
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(differences) - 1)) * error
+    low, high = mean - half, mean + half
+    return {
+        "difference": round(mean, 4),
+        "interval": [round(low, 4), round(high, 4)],
+        "equivalent": low > -MARGIN and high < MARGIN,
+    }
+
+
+def as_text(row: dict[str, Any]) -> str:
+    """Return a row as people read it."""
+    low, high = (100 * end for end in row["interval"])
+    means = ", ".join(f"{mode} {100 * mean:.1f} %" for mode, mean in row["means"].items())
+    return (
+        f"{row['method']:<13} {means}; difference {100 * row['difference']:+.2f} points "
+        f"[{low:+.2f}, {high:+.2f}]{'' if row['equivalent'] else ': not shown to be equivalent'}"
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--modes", default="float32,bfloat16", choices=["float32,bfloat16", "eager,captured"]
+    )
+    parser.add_argument("--methods", default=",".join(ALGORITHM_NAMES))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--max-steps", type=int, default=450)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--record", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

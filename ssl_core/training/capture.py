@@ -1,0 +1,35 @@
+"""A training step as a CUDA graph: recorded once, then replayed without Python in between.
+
+A small network on a large GPU waits for the CPU that launches its kernels one by one. A replay
+launches all of them at once. What changes from step to step must lie on the device, in tensors
+whose place never changes (``inputs.StepInputs``, weights, sums): anything else would stay as it
+was when the step was recorded. tests/ssl_core/test_capture.py proves that nothing does, on any
+machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+Capture = Callable[[Callable[[], None], Iterable[torch.Generator]], Callable[[], None]]
+"""Records a step that draws from the generators; returns what repeats it."""
+
+WARM_UP_STEPS = 3
+"""Steps of the training itself before the capture: kernels are chosen, states of the optimiser made."""
+
+
+def cuda_graph(
+    step: Callable[[], None], generators: Iterable[torch.Generator]
+) -> Callable[[], None]:
+    """Return a replay of ``step``, which is recorded and not executed here.
+
+    The generators go on from replay to replay as they would from step to step.
+    """
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay

@@ -1,0 +1,67 @@
+"""How many trials of a search share a GPU, where that is to be measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from ssl_core.data.prepare import SplitImages
+from ssl_core.errors import UserError
+from tune_ssl.packing import PackingError, Shapes
+from tune_ssl.run import RunConfig
+from tune_ssl.views.messages import say
+
+if TYPE_CHECKING:
+    from tune_ssl.on_ray.cluster import Cluster
+
+
+def with_measured_share(
+    config: RunConfig, cluster: Cluster, shared: SplitImages, console: Console
+) -> RunConfig:
+    """Return the settings with the share of a GPU at which all trials together go fastest.
+
+    Of several methods the one that fits least often decides: trials of a search have equal shares.
+
+    Raises:
+        UserError: a training could not be run on a GPU.
+    """
+    from tune_ssl.on_ray.packing import measured_on_a_node
+
+    say(console, "measuring how many trials share a GPU; a later search will remember it.")
+    most = max(1, int(cluster.cpus / max(1.0, cluster.gpus) / config.cpus_per_trial))
+    records = [_shape_record(config, algorithm) for algorithm in config.alg]
+    try:
+        found = measured_on_a_node(
+            records, Shapes.of(shared), cpus=config.cpus_per_trial, gpus=1.0, most=most
+        )
+    except PackingError as error:
+        raise UserError(
+            f"gpus-per-trial is auto, and {error}; allowed: a number above 0; give --gpus-per-trial 1 to see "
+            "what a trial says."
+        ) from error
+    for algorithm, packing in found.items():
+        say(
+            console,
+            f"{algorithm}: {packing.trials} at once on a GPU, {packing.steps_per_second:g} steps/s together, "
+            f"{packing.megabytes} MB each",
+        )
+    trials = min(packing.trials for packing in found.values())
+    return dataclasses.replace(config, gpus_per_trial=1.0 / trials)
+
+
+def _shape_record(config: RunConfig, algorithm: str) -> dict[str, Any]:
+    """Return a training that takes as long as a method's trials do."""
+    return {
+        "algorithm": algorithm,
+        "dataset": config.dataset,
+        "model": config.resolved_model,
+        "max_steps": 10**9,
+        "batch_size": config.resolved_batch_size,
+        "unlabeled_ratio": config.unlabeled_ratio,
+        "optimizer": config.optimizer,
+        "precision": config.precision,
+        "threads": config.threads,
+        "device": config.device,
+    }
