@@ -4,6 +4,16 @@ What ``confirm`` does when it knows what to retrain; ``compare`` will, too. Ever
 engine of a search: kills, drains, lost nodes, checkpoints, several machines. Then, in this order:
 the winner is named from the validation images and written down; the ledger is told; the test
 images are opened, in processes of their own; what they gave is written down.
+
+::
+
+    RUN/confirm/NAME/config.yaml  the table: configurations and draws, and the settings of all
+        draws.json        which images each draw labels and validates on
+        search.json       which validation images the search's complete trials classified
+        study.journal     what happened to every retraining; trials/0007/ as in a search
+        winner.json       who won by validation, written before the test set is opened
+        test.json         which test images every retraining classified
+        result.json       every figure, and all it is made of
 """
 
 from __future__ import annotations
