@@ -53,6 +53,9 @@ from tune_ssl.workflows.opening import PreparedStudy, labels_sha256, open_prepar
 from tune_ssl.workflows.plan import check_unlabeled, describe_skipped, on_cluster
 from tune_ssl.workflows.process import stdout_to_stderr
 
+MOST_PROCESSES = 8
+"""That test at once: each holds torch and all test images."""
+
 WINNER, TEST, RESULTS, SEARCHED = "winner.json", "test.json", "result.json", "search.json"
 
 
@@ -318,7 +321,7 @@ def _tested(
     )
     weights = _weights(settings.storage or str(directory.path), trials)
     at_once = machine.usable_cpus() // place.threads if place.device == "cpu" else 1
-    processes = max(1, min(at_once, len(weights)))
+    processes = max(1, min(at_once, len(weights), MOST_PROCESSES))
     try:
         with stdout_to_stderr(), sealed_test(place, processes) as sealed:
             results = _open_and_measure(sealed, weights, retrainings, directory, ledger, console)
