@@ -1468,8 +1468,8 @@ MUTANTS = (
     Mutant(
         "confirm: a test figure without its opening",
         "tune_ssl/views/confirmed.py",
-        "(95 %), opening {result['test']['opening']}\"",
-        '(95 %)"',
+        ", opening {result['test']['opening']}\\n(95 %)",
+        "\\n(95 %)",
     ),
 )
 

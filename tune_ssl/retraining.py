@@ -77,7 +77,7 @@ class Retrainings:
     configurations: tuple[Configuration, ...]
     draws: tuple[Draw, ...]
     origin: str
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: f"table-{uuid.uuid4().hex}")
 
     def __post_init__(self) -> None:
         names = [configuration.name for configuration in self.configurations]

@@ -9,6 +9,7 @@
         events.jsonl      a log, never read back
         trials/0007/      config.yaml, metrics.jsonl, error.txt; checkpoints unless --storage
         best.yaml         the best configurations, written when the search ends
+        confirm/NAME/     retrainings of them: a run of its own, see ``workflows/retrain.py``
 """
 
 from __future__ import annotations
@@ -506,7 +507,7 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
     list("-+.0123456789"),
 )
 

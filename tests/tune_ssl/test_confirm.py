@@ -26,6 +26,7 @@ from tests.tune_ssl.fakes import (
     tiny_images,
     tree,
 )
+from tune_ssl import cli
 from tune_ssl.best import rank_trials
 from tune_ssl.run import RunDirectory, run_lock
 from tune_ssl.sealed import Opened
@@ -376,6 +377,74 @@ class TestConfirm:
             confirming()
         assert confirming.sealed.opened == 0
         assert confirming.openings() == []
+
+
+class TestCommand:
+    @pytest.fixture
+    def command(self, confirming, monkeypatch, capsys):
+        """Return what runs a command line where the search is; it gives code, stdout and stderr."""
+        monkeypatch.chdir(confirming.search.directory.path.parents[1])
+        monkeypatch.setattr(retrain, "run_job", drive_without_cluster)
+
+        def run(*arguments: str) -> tuple[int, str, str]:
+            code = cli._run(list(arguments), debug=False)
+            return code, *capsys.readouterr()
+
+        return run
+
+    SMALL = ("confirm", "search", "--top", "2", "--seeds", "3")
+
+    def test_stdout_is_the_result_and_nothing_else(self, command, confirming):
+        code, out, err = command(*self.SMALL, "--format", "json")
+        assert code == 0, err
+        assert json.loads(out)["test"]["opening"] == 1
+        for text in ("trainings: 9", "winner, named before", "9 retrainings finished and tested"):
+            assert text in err
+
+    @pytest.mark.parametrize("form", ["table", "csv", "markdown"])
+    def test_other_forms_name_the_winner_and_the_opening(self, command, form):
+        code, out, _ = command(*self.SMALL, "--format", form)
+        assert code == 0
+        assert "winner" in out
+        assert "opening" in out
+
+    def test_repeated_or_resumed_it_prints_the_same(self, command, confirming):
+        first = command(*self.SMALL, "--format", "json")[1]
+        folder = "search/confirm/top2-seeds3"
+        assert command(*self.SMALL, "--format", "json")[:2] == (0, first)
+        assert command("resume", folder, "--format", "json")[:2] == (0, first)
+        assert len(confirming.openings()) == 1
+        assert "9 of 9 finished" in command("status", folder)[1]
+
+    def test_a_dry_run_writes_nothing(self, command, confirming):
+        before = tree(confirming.search.directory.path)
+        code, out, _ = command(*self.SMALL, "--dry-run")
+        assert code == 0
+        assert "trainings: 9" in out
+        assert tree(confirming.search.directory.path) == before
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("confirm", "serach"), "is no run"),
+            (("confirm", "search", "--seeds", "2"), "seeds is 2; allowed: at least 3"),
+            (("confirm", "search", "--top", "0"), "top is 0"),
+            (("confirm", "search", "--device", "cuda"), "GPUs were asked for"),
+            (("confirm", "search", "--format", "yaml"), "markdown"),
+        ],
+    )
+    def test_what_cannot_be_done_is_one_line(self, command, arguments, words):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert words in err
+
+    def test_what_holds_retrainings_is_no_search(self, command):
+        command(*self.SMALL)
+        for words in (("export",), ("confirm",), ("resume", "--trials", "5")):
+            code, _, err = command(*words[:1], "search/confirm/top2-seeds3", *words[1:])
+            assert code == 2
+            assert "allowed" in err
 
 
 def name_of(path: str) -> str:

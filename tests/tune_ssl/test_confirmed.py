@@ -32,13 +32,31 @@ def printed(monkeypatch, capsys):
     return show
 
 
-def test_a_row_has_name_method_search_validation_test_and_difference():
+def test_a_row_has_name_search_validation_test_difference_and_verdict():
     first, second = confirmed.rows(result())
-    assert first[:4] == ("rank 1", "mean_teacher / mse", "95.0 %", "83.0 %")
-    assert first[5:] == ("", "winner")
-    assert second[0] == "published default, rank 7"
-    assert second[6] == "worse"
-    assert second[5].startswith("-")
+    assert first[:3] == ("rank 1", "95.0 %", "83.0 %")
+    assert first[4:] == ("", "winner")
+    assert second[0] == "published default"
+    assert second[5] == "worse"
+    assert second[4].startswith("-")
+
+
+def test_of_several_methods_each_row_names_its_own(printed):
+    found = result()
+    assert "rank 1, mean_teacher / mse." in printed(found)
+    found["configurations"][1] |= {"algorithm": "supervised", "divergence": None}
+    assert [row[0] for row in confirmed.rows(found)] == [
+        "rank 1, mean_teacher / mse",
+        "published default, supervised",
+    ]
+
+
+def test_a_narrow_terminal_cuts_no_figure(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    confirmed.print_confirmed(result())
+    shown = capsys.readouterr().out
+    for row in confirmed.rows(result()):
+        assert all(cell in shown for cell in row)
 
 
 def test_intervals_and_differences_are_in_percent_and_points():
@@ -52,16 +70,16 @@ def test_intervals_and_differences_are_in_percent_and_points():
 
 def test_what_cannot_be_told_apart_is_called_so():
     alike = result(accuracies=(0.8, 0.8))
-    assert confirmed.rows(alike)[1][6] == "not distinguishable"
+    assert confirmed.rows(alike)[1][5] == "not distinguishable"
 
 
 @pytest.mark.parametrize("opening", [1, 3])
 def test_every_test_figure_stands_below_the_number_of_its_opening(printed, opening):
     shown = printed(result(opening))
-    assert f"test accuracy (95 %), opening {opening}" in shown
+    assert f"test accuracy, opening {opening}" in shown
     assert ("judged 2 times before" in shown) == (opening == 3)
     markdown = confirmed.format_confirmed(result(opening), "markdown")
-    assert f"test accuracy (95 %), opening {opening}" in markdown
+    assert f"test accuracy, opening {opening} (95 %)" in markdown
     rows = list(csv.DictReader(io.StringIO(confirmed.format_confirmed(result(opening), "csv"))))
     assert [row["opening"] for row in rows] == [str(opening)] * 2
 
@@ -90,8 +108,8 @@ def test_json_holds_everything():
 
 def test_markdown_is_a_table():
     lines = confirmed.format_confirmed(result(), "markdown").splitlines()
-    assert {line.count("|") for line in lines[:4]} == {8}
-    assert lines[1] == "|---|---|---|---|---|---|---|"
+    assert {line.count("|") for line in lines[:4]} == {7}
+    assert lines[1] == "|---|---|---|---|---|---|"
 
 
 def test_csv_has_a_row_for_each_with_its_values():

@@ -492,7 +492,15 @@ class TestFiles:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("3e-4", 3e-4), ("1E5", 1e5), ("-2e-3", -2e-3), ("1.5e-3", 1.5e-3)]
+    ("text", "number"),
+    [
+        ("5e08d2b350684768", "5e08d2b350684768"),
+        ("1e3.png", "1e3.png"),
+        ("3e-4", 3e-4),
+        ("1E5", 1e5),
+        ("-2e-3", -2e-3),
+        ("1.5e-3", 1.5e-3),
+    ],
 )
 def test_numbers_are_read_as_people_write_them(tmp_path, text, number):
     path = tmp_path / "settings.yaml"

@@ -16,22 +16,22 @@ from tune_ssl.text import percent
 from tune_ssl.views.messages import say
 from tune_ssl.views.tables import method_text, metric_name
 
-FORMATS = ("json", "csv", "markdown")
+WIDER_THAN_A_TABLE = 400
+"""In characters: a narrow terminal breaks lines, where rich would cut figures."""
 
 
 def print_confirmed(result: Mapping[str, Any]) -> None:
     """Print the figures of a confirmation on stdout, in the order of validation."""
-    console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    first, second, *figures = headings(result)
+    first, *figures, last = headings(result)
     table.add_column(first, no_wrap=True)
-    table.add_column(second, no_wrap=True)
-    for heading in figures[:-1]:
-        table.add_column(heading, justify="right")
-    table.add_column(figures[-1])
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(last, no_wrap=True)
     for row in rows(result):
         table.add_row(*row)
-    console.print(table)
+    Console(highlight=False, width=WIDER_THAN_A_TABLE).print(table)
+    console = Console(highlight=False)
     for note in notes(result):
         say(console, note)
 
@@ -42,9 +42,10 @@ def format_confirmed(result: Mapping[str, Any], form: str) -> str:
         return json.dumps(result, indent=2) + "\n"
     if form == "csv":
         return _csv(result)
+    titles = [heading.replace("\n", " ") for heading in headings(result)]
     lines = [
-        f"| {' | '.join(headings(result))} |",
-        f"|{'---|' * len(headings(result))}",
+        f"| {' | '.join(titles)} |",
+        f"|{'---|' * len(titles)}",
         *(f"| {' | '.join(row)} |" for row in rows(result)),
         "",
         *notes(result),
@@ -54,14 +55,12 @@ def format_confirmed(result: Mapping[str, Any], form: str) -> str:
 
 def headings(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what stands above the columns; no test figure without the number of its opening."""
-    metric = metric_name(result)
     return (
         "configuration",
-        "method",
-        "search",
-        "retrained, validation",
-        f"test {metric} (95 %), opening {result['test']['opening']}",
-        "points from the winner (95 %)",
+        "search\nvalidation",
+        "retrained\nvalidation",
+        f"test {metric_name(result)}, opening {result['test']['opening']}\n(95 %)",
+        "points from the winner\n(95 %)",
         "",
     )
 
@@ -70,8 +69,7 @@ def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return a row for each configuration, the winner first."""
     return [
         (
-            _name(row),
-            method_text(row["algorithm"], row["divergence"]),
+            _name(row, result),
             percent(row["origin"]["validation"]) if "validation" in row["origin"] else "",
             percent(row["validation"]),
             interval_text(row["test"]),
@@ -85,9 +83,10 @@ def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Return what the table's figures are about, and what the search promised too much."""
     test = result["test"]
+    winner = next(row for row in result["configurations"] if row["name"] == result["winner"])
     told = [
         f"Winner by the validation of {result['draws']} retrainings, named before the test set was opened: "
-        f"{result['winner']}.",
+        f"{result['winner']}, {_method(winner)}.",
         f"Test: {test['images']} images of {test['dataset']}, opening {test['opening']}. Intervals cover draws "
         "of labels, seeds and test images; differences are paired and hold together; "
         f"{result['caption']}.",
@@ -122,11 +121,14 @@ def points_text(values: Mapping[str, float]) -> str:
     )
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    origin = row["origin"]
-    if origin.get("published_default") and "rank" in origin:
-        return f"published default, rank {origin['rank']}"
-    return str(row["name"])
+def _method(row: Mapping[str, Any]) -> str:
+    return method_text(row["algorithm"], row["divergence"])
+
+
+def _name(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Return the configuration's name, with its method where there are several."""
+    methods = {_method(other) for other in result["configurations"]}
+    return str(row["name"]) if len(methods) == 1 else f"{row['name']}, {_method(row)}"
 
 
 def _verdict(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:

@@ -4,6 +4,16 @@ What ``confirm`` does when it knows what to retrain; ``compare`` will, too. Ever
 engine of a search: kills, drains, lost nodes, checkpoints, several machines. Then, in this order:
 the winner is named from the validation images and written down; the ledger is told; the test
 images are opened, in processes of their own; what they gave is written down.
+
+::
+
+    RUN/confirm/NAME/config.yaml  the table: configurations and draws, and the settings of all
+        draws.json        which images each draw labels and validates on
+        search.json       which validation images the search's complete trials classified
+        study.journal     what happened to every retraining; trials/0007/ as in a search
+        winner.json       who won by validation, written before the test set is opened
+        test.json         which test images every retraining classified
+        result.json       every figure, and all it is made of
 """
 
 from __future__ import annotations
@@ -46,6 +56,9 @@ from tune_ssl.workflows.sharing import with_measured_share
 
 if TYPE_CHECKING:
     from tune_ssl.on_ray.cluster import Cluster
+
+MOST_PROCESSES = 8
+"""That test at once: each holds torch and all test images."""
 
 WINNER, TEST, RESULTS, SEARCHED = "winner.json", "test.json", "result.json", "search.json"
 
@@ -314,7 +327,7 @@ def _tested(
     )
     weights = _weights(settings.storage or str(directory.path), trials)
     at_once = machine.usable_cpus() // place.threads if place.device == "cpu" else 1
-    processes = max(1, min(at_once, len(weights)))
+    processes = max(1, min(at_once, len(weights), MOST_PROCESSES))
     try:
         with stdout_to_stderr(), sealed_test(place, processes) as sealed:
             results = _open_and_measure(sealed, weights, retrainings, directory, ledger, console)
