@@ -413,12 +413,14 @@ def drive_without_cluster(job, directory, invocation, console, *, fresh, **optio
 
     ``interrupted_after`` reports a signal comes, or with ``lost`` the driver is gone without a word.
     """
+    from tune_ssl.on_ray.cluster import Cluster
     from tune_ssl.run import run_lock
 
     clock = FakeClock()
     interrupted_after = options.pop("interrupted_after", None)
     lost = options.pop("lost", False)
-    job = job.on_cluster(4, 0)
+    here = Cluster(local=True, address="here", dashboard=None, cpus=4.0, gpus=0.0)
+    job = job.on_cluster(here, console)
     if fresh:
         directory.create()
         job.begin(directory, console)
