@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.convolutions import bare_step, convolutions_of
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
-from benchmarks.records import write_record
+from benchmarks.records import keep
 from ssl_core.data.prepare import SplitImages, prepare
 from ssl_core.names import PRECISIONS, parse_model_name
 from ssl_core.training.config import TrainingConfig
@@ -49,22 +49,15 @@ def main() -> None:
     """Measure each method, print, and with ``--record`` write down."""
     options = _options()
     set_threads(options.threads)
-    rows = []
     for setting in options.settings.split(","):
         images = digits() if SETTINGS[setting][0] == "digits" else random_images()
+        rows = []
         for method in options.methods.split(","):
             rows.append(measure(setting, method, images, options))
             print(as_text(rows[-1]), flush=True)
-    if options.record:
-        write_record(
-            RECORD,
-            {
-                "threads": options.threads,
-                "device": options.device,
-                "capability": _capability(options.device),
-                "rows": rows,
-            },
-        )
+        if options.record:
+            about = {"threads": options.threads, "capability": _capability(options.device)}
+            keep(RECORD, f"{setting} on {options.device}", about | {"rows": rows})
 
 
 def measure(

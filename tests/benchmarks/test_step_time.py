@@ -37,7 +37,7 @@ def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, cap
     ]
     monkeypatch.setattr(sys, "argv", ["step_time", *arguments])
     step_time.main()
-    made = json.loads((tmp_path / "record.json").read_text())
+    made = json.loads((tmp_path / "record.json").read_text())["digits on cpu"]
     assert [row["method"] for row in made["rows"]] == ["supervised", "mixmatch"]
     for row in made["rows"]:
         assert {"plain", "float32", "bfloat16"} <= row["milliseconds"].keys()
