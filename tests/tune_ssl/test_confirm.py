@@ -42,6 +42,10 @@ pytestmark = pytest.mark.usefixtures("no_fsync")
 IMAGES = 50
 
 
+class KilledError(BaseException):
+    """In the place of a signal, which pytest would take for its own."""
+
+
 class FakeSealedTest:
     """A test set of which an image is classified by chance, as the weights' bytes decide."""
 
@@ -59,7 +63,7 @@ class FakeSealedTest:
     def measure(self, weights):
         for stored in weights:
             if self.broken:
-                raise KeyboardInterrupt
+                raise KilledError
             data = RunStorage(stored.root).read(stored.path)
             assert hashlib.sha256(data).hexdigest() == stored.sha256
             self.measured += 1
@@ -139,6 +143,14 @@ class TestWhatIsRetrained:
         assert [one.origin["rank"] for one in chosen] == sorted(
             one.origin["rank"] for one in chosen
         )
+
+    def test_a_default_that_is_the_best_is_not_counted_either(self, search):
+        ranked = [
+            dataclasses.replace(one, is_default=one.rank == 1)
+            for one in rank_trials(search.trials())
+        ]
+        chosen = workflow.configurations_to_confirm(search.config, ranked, 10, top=2)
+        assert [one.name for one in chosen] == ["published default", "rank 2", "rank 3"]
 
     def test_each_as_the_search_trained_it(self, search):
         ranked = rank_trials(search.trials())
@@ -315,7 +327,7 @@ class TestConfirm:
 
     def test_killed_while_it_tests_it_does_not_count_again(self, confirming):
         confirming.sealed.broken = True
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KilledError):
             confirming()
         assert len(confirming.openings()) == 1
         confirming.sealed.broken = False
@@ -359,7 +371,7 @@ class TestConfirm:
 
     def test_a_winner_that_was_written_otherwise_is_no_winner(self, confirming):
         confirming.sealed.broken = True
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KilledError):
             confirming()
         path = confirming.directory.path / "winner.json"
         path.write_text(path.read_text().replace('"winner": "', '"winner": "another '))
