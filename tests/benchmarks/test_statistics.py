@@ -10,7 +10,16 @@ import pytest
 
 from benchmarks import bank, statistics
 from benchmarks.corrections import RULES
-from benchmarks.statistics import DRAWS, Model, from_bank, intercept, table_model, tally
+from benchmarks.statistics import (
+    CELLS,
+    DRAWS,
+    RECORD,
+    Model,
+    from_bank,
+    intercept,
+    table_model,
+    tally,
+)
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.trial import pack_correct
 
@@ -139,3 +148,14 @@ def test_a_short_run_makes_a_record_of_the_same_shape(banked, tmp_path, monkeypa
     for row in made["tables"]:
         assert row["false_tables"].keys() == RULES.keys()
         assert ("found" in row) == (row["effect"] > 0)
+
+
+def test_what_is_recorded_is_what_the_documentation_claims():
+    record = json.loads(RECORD.read_text())
+    assert record["replicates"] >= 2000
+    assert all(0.93 <= row["crossed"] <= 0.97 for row in record["coverage"])
+    assert {row["cells"] for row in record["tables"]} == set(CELLS)
+    for row in record["tables"]:
+        assert row["false_tables"]["chosen"] <= 0.05 + 2 * 0.005  # two standard errors
+        if row["effect"] and row["draws"] == 20:
+            assert row["found"]["chosen"] >= 0.8
