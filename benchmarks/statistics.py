@@ -13,8 +13,8 @@ Three measurements:
 
 The first two draw from a crossed logistic model: retraining s of cell k classifies image i correctly with
 probability sigma(mu_k + a_s + b_i + c_ks + d_ki), all effects normal; c and d are what a cell makes of
-a draw and of an image. Cells scatter alike (``equal``), or one in seven is erratic (``unequal``), as
-the ICT configuration of the README's table. mu_k is set so that the mean over all effects is exact.
+a draw and of an image. Cells scatter alike (``equal``), or one in seven is erratic (``unequal``), or one in
+seven fails on one draw in five (``collapsing``). mu_k is set so that the mean over all effects is exact.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ SEED_SDS = (0.05, 0.2, 0.5)
 ACCURACIES = (0.8, 0.95)
 ACCURACY = 0.8
 EFFECT = 0.05
+SCATTERS = ("unequal", "equal", "collapsing")
+COLLAPSE = 3.0
+"""By so many logits a retraining that collapses is worse: from .85 to about .43."""
 PLANTED = 1
 """The cell that is better; the control is the cell before it."""
 
@@ -64,20 +67,23 @@ class Model:
 
     Args:
         cell_draw: (K,), of each cell's own reaction to a draw and seed.
+        collapses: (K,), with which probability a retraining is worse by ``COLLAPSE``; None for 0.
     """
 
     draw: float
     image: float
     cell_draw: Floats
     cell_image: float
+    collapses: Floats | None = None
 
     def intercepts(self, accuracies: npt.ArrayLike) -> Floats:
         """Return mu (K,) with which the cells have these accuracies, averaged over all effects."""
         common = self.draw**2 + self.image**2 + self.cell_image**2
+        chances = 0.0 if self.collapses is None else self.collapses
         return np.array(
             [
-                intercept(accuracy, math.sqrt(common + own**2))
-                for accuracy, own in np.broadcast(accuracies, self.cell_draw)
+                intercept(accuracy, math.sqrt(common + own**2), chance)
+                for accuracy, own, chance in np.broadcast(accuracies, self.cell_draw, chances)
             ]
         )
 
@@ -92,6 +98,9 @@ class Model:
         rows = rows + self.cell_draw.astype(np.float32)[:, None, None] * normal(cells, draws, 1)
         columns = self.image * normal(1, 1, IMAGES) + self.cell_image * normal(cells, 1, IMAGES)
         rows += intercepts.astype(np.float32)[:, None, None]
+        if self.collapses is not None:
+            fails = generator.random((cells, draws, 1)) < self.collapses[:, None, None]
+            rows -= np.float32(COLLAPSE) * fails
         return generator.random((cells, draws, IMAGES), dtype=np.float32) < special.expit(
             rows + columns
         )
@@ -113,7 +122,7 @@ def main() -> None:
             tables(cells, draws, variances, effect, options.replicates)
             for cells in CELLS
             for draws in DRAWS
-            for variances in ("equal", "unequal")
+            for variances in SCATTERS
             for effect in (0.0, EFFECT)
             if cells > 2 or variances == "equal"
         ],
@@ -172,7 +181,7 @@ def tables(
     planted = np.arange(cells) == PLANTED
     mu = model.intercepts(ACCURACY + effect * planted)
     differ = (planted[:, None] != planted) & (effect > 0)
-    generator = np.random.default_rng([cells, draws, variances == "equal", effect > 0])
+    generator = np.random.default_rng([cells, draws, SCATTERS.index(variances), effect > 0])
     tallies = {name: np.zeros(4) for name in RULES}
     errors = 0.0
     for _ in range(replicates):
@@ -198,10 +207,18 @@ def tables(
 
 
 def table_model(cells: int, variances: str) -> Model:
-    """Return the model of a table: cells that scatter alike, or one in seven erratic."""
-    erratic = np.arange(cells) % 7 == 6
-    own = np.full(cells, 0.25) if variances == "equal" else np.where(erratic, 1.2, 0.2)
-    return Model(draw=0.3, image=1.5, cell_draw=own, cell_image=0.6)
+    """Return the model of a table; see above for the scatters there are."""
+    seventh = np.arange(cells) % 7 == 6
+    own = np.full(cells, 0.25 if variances == "equal" else 0.2)
+    if variances == "unequal":
+        own[seventh] = 1.2
+    return Model(
+        draw=0.3,
+        image=1.5,
+        cell_draw=own,
+        cell_image=0.6,
+        collapses=0.2 * seventh if variances == "collapsing" else None,
+    )
 
 
 def tally(claims: Claims, differ: Claims) -> Floats:
@@ -266,13 +283,18 @@ def single_half_widths(squares: MeanSquares, shape: tuple[int, ...]) -> Floats:
 # The truth of the model.
 
 
-def intercept(accuracy: float, sd: float) -> float:
-    """Return mu with E sigma(mu + sd z) = accuracy, z standard normal."""
+def intercept(accuracy: float, sd: float, chance: float = 0.0) -> float:
+    """Return mu with E sigma(mu + sd z - COLLAPSE c) = accuracy, z standard normal, P(c = 1) = chance."""
     point, weight = np.polynomial.hermite_e.hermegauss(80)
     weight = weight / weight.sum()
-    return float(
-        optimize.brentq(lambda mu: weight @ special.expit(mu + sd * point) - accuracy, -30, 30)
-    )
+
+    def mean(mu: float) -> float:
+        whole = weight @ special.expit(mu + sd * point)
+        return float(
+            (1 - chance) * whole + chance * (weight @ special.expit(mu - COLLAPSE + sd * point))
+        )
+
+    return float(optimize.brentq(lambda mu: mean(mu) - accuracy, -30, 30))
 
 
 def _options() -> argparse.Namespace:
