@@ -20,6 +20,7 @@ from benchmarks.statistics import (
     table_model,
     tally,
 )
+from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.trial import pack_correct
 
@@ -146,27 +147,40 @@ def test_intervals_from_a_bank_cover_the_bank():
     assert row["whole_tables"] >= 0.92
 
 
-def test_a_short_run_makes_a_record_of_the_same_shape(banked, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(statistics, "RECORD", tmp_path / "statistics.json")
+def test_a_short_run_records_its_parts_and_keeps_the_others(banked, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "statistics.json"
+    path.write_text('{"coverage": {"rows": []}}')
+    monkeypatch.setattr(statistics, "RECORD", path)
     monkeypatch.setattr(bank, "RETRAININGS", 5)
-    monkeypatch.setattr(sys, "argv", ["statistics", "--replicates", "2", "--record"])
+    monkeypatch.setattr(
+        sys, "argv", ["statistics", "equal", "bank", "--replicates", "2", "--record"]
+    )
     statistics.main()
-    made = json.loads((tmp_path / "statistics.json").read_text())
-    assert [row["draws"] for row in made["bank"]] == list(DRAWS)
-    assert len(made["bank"][0]["accuracies"]) == 4
-    assert len(capsys.readouterr().out.splitlines()) == len(made["coverage"] + made["tables"]) + 3
-    for row in made["tables"]:
+    made = json.loads(path.read_text())
+    assert list(made) == ["coverage", "equal", "bank"]
+    assert made["coverage"] == {"rows": []}
+    assert made["equal"]["replicates"] == 2
+    assert [row["draws"] for row in made["bank"]["rows"]] == list(DRAWS)
+    assert len(made["bank"]["rows"][0]["accuracies"]) == 4
+    assert len(capsys.readouterr().out.splitlines()) == len(made["equal"]["rows"]) + 3
+    for row in made["equal"]["rows"]:
         assert row["false_tables"].keys() == RULES.keys()
         assert ("found" in row) == (row["effect"] > 0)
 
 
+def test_an_unknown_part_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["statistics", "equals"])
+    with pytest.raises(UserError, match="did you mean 'equal'"):
+        statistics.main()
+
+
 def test_what_is_recorded_is_what_the_documentation_claims():
     record = json.loads(RECORD.read_text())
-    assert record["replicates"] >= 2000
-    assert all(0.93 <= row["crossed"] <= 0.97 for row in record["coverage"])
-    assert {row["cells"] for row in record["tables"]} == set(CELLS)
-    for row in record["tables"]:
-        if row["variances"] != "collapsing" or row["draws"] == 20:
+    assert all(0.93 <= row["crossed"] <= 0.97 for row in record["coverage"]["rows"])
+    for part in ("equal", "unequal"):
+        assert record[part]["replicates"] >= 2000
+        for row in record[part]["rows"]:
             assert row["false_tables"]["chosen"] <= 0.05 + 2 * 0.005  # two standard errors
-        if row["effect"] and row["draws"] == 20:
-            assert row["found"]["chosen"] >= 0.8
+            if row["effect"] and row["draws"] == 20:
+                assert row["found"]["chosen"] >= 0.8
+    assert {row["cells"] for row in record["equal"]["rows"]} == set(CELLS)
