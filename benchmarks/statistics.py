@@ -1,27 +1,30 @@
 """Whether the intervals and claims of confirm and compare hold, where the truth is known.
 
-    python -m benchmarks.statistics --record
+    python -m benchmarks.statistics --record            all parts
+    python -m benchmarks.statistics bank --record       one of them; the others are kept
 
-Three measurements:
+The parts:
 
 - ``coverage``: how often a 95 % interval of one configuration covers its accuracy, beside intervals
   from the draws alone and from the images alone.
-- ``tables``: of tables of 2, 7 and 28 cells that are all equal, how many claim that any two differ; of
+- ``equal``, ``unequal``, ``collapsing``: of tables of 2, 7 and 28 cells that are all equal, how many claim that any two differ; of
   tables in which one cell is 5 points better, how many say so. By each rule of ``corrections``.
 - ``bank``: the same for real retrainings, where ``bank`` has recorded at least 100 of each cell: the bank is
   the truth, and tables are drawn from its rows (draws) and columns (images).
 
-The first two draw from a crossed logistic model: retraining s of cell k classifies image i correctly with
+All but the last draw from a crossed logistic model: retraining s of cell k classifies image i correctly with
 probability sigma(mu_k + a_s + b_i + c_ks + d_ki), all effects normal; c and d are what a cell makes of
-a draw and of an image. Cells scatter alike (``equal``), or one in seven is erratic (``unequal``), as
-the ICT configuration of the README's table. mu_k is set so that the mean over all effects is exact.
+a draw and of an image. Cells scatter alike (``equal``), or one in seven is erratic (``unequal``), or one in
+seven fails on one draw in five (``collapsing``). mu_k is set so that the mean over all effects is exact.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,8 @@ from scipy import optimize, special
 
 from benchmarks import bank
 from benchmarks.corrections import CONTROL, LEVEL, RULES, Claims
-from benchmarks.records import write_record
+from benchmarks.records import keep
+from ssl_core.errors import check_choice
 from tune_ssl.statistics.cells import half_widths, pair_squares
 from tune_ssl.statistics.crossed import (
     Floats,
@@ -54,6 +58,9 @@ SEED_SDS = (0.05, 0.2, 0.5)
 ACCURACIES = (0.8, 0.95)
 ACCURACY = 0.8
 EFFECT = 0.05
+SCATTERS = ("unequal", "equal", "collapsing")  # a row's random numbers depend on the place
+COLLAPSE = 3.0
+"""By so many logits a retraining that collapses is worse: from .88 to .47 where the mean is .8."""
 PLANTED = 1
 """The cell that is better; the control is the cell before it."""
 
@@ -64,20 +71,23 @@ class Model:
 
     Args:
         cell_draw: (K,), of each cell's own reaction to a draw and seed.
+        collapses: (K,), with which probability a retraining is worse by ``COLLAPSE``; None for 0.
     """
 
     draw: float
     image: float
     cell_draw: Floats
     cell_image: float
+    collapses: Floats | None = None
 
     def intercepts(self, accuracies: npt.ArrayLike) -> Floats:
         """Return mu (K,) with which the cells have these accuracies, averaged over all effects."""
         common = self.draw**2 + self.image**2 + self.cell_image**2
+        chances = 0.0 if self.collapses is None else self.collapses
         return np.array(
             [
-                intercept(accuracy, math.sqrt(common + own**2))
-                for accuracy, own in np.broadcast(accuracies, self.cell_draw)
+                intercept(accuracy, math.sqrt(common + own**2), chance)
+                for accuracy, own, chance in np.broadcast(accuracies, self.cell_draw, chances)
             ]
         )
 
@@ -92,6 +102,9 @@ class Model:
         rows = rows + self.cell_draw.astype(np.float32)[:, None, None] * normal(cells, draws, 1)
         columns = self.image * normal(1, 1, IMAGES) + self.cell_image * normal(cells, 1, IMAGES)
         rows += intercepts.astype(np.float32)[:, None, None]
+        if self.collapses is not None:
+            fails = generator.random((cells, draws, 1)) < self.collapses[:, None, None]
+            rows -= np.float32(COLLAPSE) * fails
         return generator.random((cells, draws, IMAGES), dtype=np.float32) < special.expit(
             rows + columns
         )
@@ -100,32 +113,39 @@ class Model:
 def main() -> None:
     """Print, and with ``--record`` write down, what holds."""
     options = _options()
-    figures = {
-        "replicates": options.replicates,
-        "images": IMAGES,
-        "coverage": [
-            coverage(sd, accuracy, draws, options.replicates)
-            for sd in SEED_SDS
-            for accuracy in ACCURACIES
-            for draws in DRAWS
-        ],
-        "tables": [
-            tables(cells, draws, variances, effect, options.replicates)
-            for cells in CELLS
-            for draws in DRAWS
-            for variances in ("equal", "unequal")
-            for effect in (0.0, EFFECT)
-            if cells > 2 or variances == "equal"
-        ],
-        "bank": [],
-    }
+    for part in options.parts:
+        rows = PARTS[part](options.replicates)
+        for row in rows:
+            print(row, flush=True)
+        if options.record and rows:
+            keep(RECORD, part, {"replicates": options.replicates, "images": IMAGES, "rows": rows})
+
+
+def coverages(replicates: int) -> list[dict[str, Any]]:
+    """Return a row for each size of the draws' effect, accuracy, and number of retrainings."""
+    return [
+        coverage(sd, accuracy, draws, replicates)
+        for sd in SEED_SDS
+        for accuracy in ACCURACIES
+        for draws in DRAWS
+    ]
+
+
+def tables_of(variances: str, replicates: int) -> list[dict[str, Any]]:
+    """Return a row for each number of cells and retrainings, without and with a better cell."""
+    return [
+        tables(cells, draws, variances, effect, replicates)
+        for cells in CELLS
+        for draws in DRAWS
+        for effect in (0.0, EFFECT)
+        if cells > 2 or variances == "equal"
+    ]
+
+
+def bank_rows(replicates: int) -> list[dict[str, Any]]:
+    """Return a row for each number of retrainings; none where the bank has too few."""
     recorded = bank.correctness("test", at_least=bank.RETRAININGS)
-    if len(recorded) > 1:
-        figures["bank"] = [from_bank(recorded, draws, options.replicates) for draws in DRAWS]
-    for row in figures["coverage"] + figures["tables"] + figures["bank"]:
-        print(row, flush=True)
-    if options.record:
-        write_record(RECORD, figures)
+    return [from_bank(recorded, draws, replicates) for draws in DRAWS if len(recorded) > 1]
 
 
 # One configuration.
@@ -172,7 +192,7 @@ def tables(
     planted = np.arange(cells) == PLANTED
     mu = model.intercepts(ACCURACY + effect * planted)
     differ = (planted[:, None] != planted) & (effect > 0)
-    generator = np.random.default_rng([cells, draws, variances == "equal", effect > 0])
+    generator = np.random.default_rng([cells, draws, SCATTERS.index(variances), effect > 0])
     tallies = {name: np.zeros(4) for name in RULES}
     errors = 0.0
     for _ in range(replicates):
@@ -198,10 +218,18 @@ def tables(
 
 
 def table_model(cells: int, variances: str) -> Model:
-    """Return the model of a table: cells that scatter alike, or one in seven erratic."""
-    erratic = np.arange(cells) % 7 == 6
-    own = np.full(cells, 0.25) if variances == "equal" else np.where(erratic, 1.2, 0.2)
-    return Model(draw=0.3, image=1.5, cell_draw=own, cell_image=0.6)
+    """Return the model of a table; see above for the scatters there are."""
+    seventh = np.arange(cells) % 7 == 6
+    own = np.full(cells, 0.25 if variances == "equal" else 0.2)
+    if variances == "unequal":
+        own[seventh] = 1.2
+    return Model(
+        draw=0.3,
+        image=1.5,
+        cell_draw=own,
+        cell_image=0.6,
+        collapses=0.2 * seventh if variances == "collapsing" else None,
+    )
 
 
 def tally(claims: Claims, differ: Claims) -> Floats:
@@ -266,20 +294,36 @@ def single_half_widths(squares: MeanSquares, shape: tuple[int, ...]) -> Floats:
 # The truth of the model.
 
 
-def intercept(accuracy: float, sd: float) -> float:
-    """Return mu with E sigma(mu + sd z) = accuracy, z standard normal."""
+def intercept(accuracy: float, sd: float, chance: float = 0.0) -> float:
+    """Return mu with E sigma(mu + sd z - COLLAPSE c) = accuracy, z standard normal, P(c = 1) = chance."""
     point, weight = np.polynomial.hermite_e.hermegauss(80)
     weight = weight / weight.sum()
-    return float(
-        optimize.brentq(lambda mu: weight @ special.expit(mu + sd * point) - accuracy, -30, 30)
-    )
+
+    def mean(mu: float) -> float:
+        whole = weight @ special.expit(mu + sd * point)
+        return float(
+            (1 - chance) * whole + chance * (weight @ special.expit(mu - COLLAPSE + sd * point))
+        )
+
+    return float(optimize.brentq(lambda mu: mean(mu) - accuracy, -30, 30))
+
+
+PARTS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
+    "coverage": coverages,
+    **{variances: partial(tables_of, variances) for variances in SCATTERS},
+    "bank": bank_rows,
+}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--replicates", type=int, default=2000)
     parser.add_argument("--record", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for part in options.parts:
+        check_choice("part", part, tuple(PARTS))
+    return options
 
 
 if __name__ == "__main__":

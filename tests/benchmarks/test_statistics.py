@@ -10,7 +10,17 @@ import pytest
 
 from benchmarks import bank, statistics
 from benchmarks.corrections import RULES
-from benchmarks.statistics import DRAWS, Model, from_bank, intercept, table_model, tally
+from benchmarks.statistics import (
+    CELLS,
+    DRAWS,
+    RECORD,
+    Model,
+    from_bank,
+    intercept,
+    table_model,
+    tally,
+)
+from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.trial import pack_correct
 
@@ -30,10 +40,20 @@ def test_cells_have_the_accuracy_they_shall_whatever_their_scatter():
     assert np.mean(scatter, axis=0)[1] > 2 * np.mean(scatter, axis=0)[0]
 
 
+def test_cells_that_collapse_have_the_accuracy_they_shall():
+    model = table_model(7, "collapsing")
+    mu = model.intercepts(0.8)
+    means = model.tables(mu, 6000, np.random.default_rng(0)).mean(axis=2)[[0, 6]]
+    assert means.mean(axis=1) == pytest.approx([0.8, 0.8], abs=0.02)  # one draw of images
+    assert (means < 0.6).mean(axis=1) == pytest.approx([0, 0.2], abs=0.02)
+
+
 def test_one_cell_in_seven_is_erratic_and_neither_control_nor_planted():
     own = table_model(28, "unequal").cell_draw
     assert np.flatnonzero(own > 1).tolist() == [6, 13, 20, 27]
     assert len(set(table_model(28, "equal").cell_draw)) == 1
+    collapsing = table_model(28, "collapsing").collapses
+    assert np.flatnonzero(collapsing).tolist() == [6, 13, 20, 27]
 
 
 def test_claims_are_counted_by_hand():
@@ -127,15 +147,40 @@ def test_intervals_from_a_bank_cover_the_bank():
     assert row["whole_tables"] >= 0.92
 
 
-def test_a_short_run_makes_a_record_of_the_same_shape(banked, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(statistics, "RECORD", tmp_path / "statistics.json")
+def test_a_short_run_records_its_parts_and_keeps_the_others(banked, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "statistics.json"
+    path.write_text('{"coverage": {"rows": []}}')
+    monkeypatch.setattr(statistics, "RECORD", path)
     monkeypatch.setattr(bank, "RETRAININGS", 5)
-    monkeypatch.setattr(sys, "argv", ["statistics", "--replicates", "2", "--record"])
+    monkeypatch.setattr(
+        sys, "argv", ["statistics", "equal", "bank", "--replicates", "2", "--record"]
+    )
     statistics.main()
-    made = json.loads((tmp_path / "statistics.json").read_text())
-    assert [row["draws"] for row in made["bank"]] == list(DRAWS)
-    assert len(made["bank"][0]["accuracies"]) == 4
-    assert len(capsys.readouterr().out.splitlines()) == len(made["coverage"] + made["tables"]) + 3
-    for row in made["tables"]:
+    made = json.loads(path.read_text())
+    assert list(made) == ["coverage", "equal", "bank"]
+    assert made["coverage"] == {"rows": []}
+    assert made["equal"]["replicates"] == 2
+    assert [row["draws"] for row in made["bank"]["rows"]] == list(DRAWS)
+    assert len(made["bank"]["rows"][0]["accuracies"]) == 4
+    assert len(capsys.readouterr().out.splitlines()) == len(made["equal"]["rows"]) + 3
+    for row in made["equal"]["rows"]:
         assert row["false_tables"].keys() == RULES.keys()
         assert ("found" in row) == (row["effect"] > 0)
+
+
+def test_an_unknown_part_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["statistics", "equals"])
+    with pytest.raises(UserError, match="did you mean 'equal'"):
+        statistics.main()
+
+
+def test_what_is_recorded_is_what_the_documentation_claims():
+    record = json.loads(RECORD.read_text())
+    assert all(0.93 <= row["crossed"] <= 0.97 for row in record["coverage"]["rows"])
+    for part in ("equal", "unequal"):
+        assert record[part]["replicates"] >= 2000
+        for row in record[part]["rows"]:
+            assert row["false_tables"]["chosen"] <= 0.05 + 2 * 0.005  # two standard errors
+            if row["effect"] and row["draws"] == 20:
+                assert row["found"]["chosen"] >= 0.8
+    assert {row["cells"] for row in record["equal"]["rows"]} == set(CELLS)

@@ -18,7 +18,8 @@ FEWEST_RETRAININGS = 3
 """With fewer the width of an interval is mostly luck: t has one degree of freedom."""
 
 FEWEST_TRUSTED = 10
-"""With fewer a result is marked: from here on 95 % are kept, see benchmarks/statistics.json."""
+"""With fewer a result is marked: of two configurations 5 points apart five retrainings tell half,
+ten nine in ten (benchmarks/statistics.json)."""
 
 
 def check_retrainings(count: int) -> None:
