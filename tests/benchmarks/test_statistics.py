@@ -184,3 +184,6 @@ def test_what_is_recorded_is_what_the_documentation_claims():
             if row["effect"] and row["draws"] == 20:
                 assert row["found"]["chosen"] >= 0.8
     assert {row["cells"] for row in record["equal"]["rows"]} == set(CELLS)
+    collapsing = [row for row in record["collapsing"]["rows"] if not row["effect"]]
+    for row in collapsing:  # the limit that docs/statistics.md names
+        assert (row["false_tables"]["chosen"] < 0.07) == (row["draws"] == 20)

@@ -20,6 +20,9 @@ Statistical Association 56:52), which holds whatever the comparisons' correlatio
 a control, half of the error is spent on the comparisons with it and half on those among the others:
 it is what a reader looks at first, and a few comparisons with it shall not pay for many others.
 
+**Limit.** A cell that fails on one draw in five may show none of it in ten retrainings, and is then claimed
+to be better than it is, by this rule as by all others: docs/statistics.md.
+
 How often each choice claims falsely, and what it finds, is measured in benchmarks/statistics.json,
 beside pooled Tukey and Dunnett, Games-Howell, Dunnett's T3, and no correction.
 """
