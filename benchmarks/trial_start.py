@@ -10,15 +10,15 @@ loads libraries and images, is left out. Resident memory is that of the whole wo
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import write_record
+from benchmarks.records import keep
 from benchmarks.step_time import SETTINGS, digits, random_images
 from ssl_core.names import ALGORITHM_NAMES
+from tune_ssl.machine import peak_resident_bytes
 from tune_ssl.trial import TrainingFactory
 
 RECORD = Path(__file__).with_name("trial_start.json")
@@ -27,10 +27,10 @@ RECORD = Path(__file__).with_name("trial_start.json")
 def main() -> None:
     """Measure, print, and with ``--record`` write down."""
     options = _options()
-    rows = []
     for setting in options.settings.split(","):
         dataset, model, batch_size, _ = SETTINGS[setting]
         factory = TrainingFactory(digits() if dataset == "digits" else random_images())
+        rows = []
         for method in options.methods.split(","):
             record = {
                 "algorithm": method,
@@ -43,15 +43,14 @@ def main() -> None:
             starts = [started(factory, record, options.steps) for _ in range(options.trials + 1)]
             rows.append(
                 {
-                    "setting": setting,
                     "method": method,
                     "start_milliseconds": round(1000 * statistics.median(starts[1:]), 1),
-                    "resident_megabytes": resident_megabytes(),
+                    "resident_megabytes": peak_resident_bytes() // 2**20,
                 }
             )
-            print(as_text(rows[-1]), flush=True)
-    if options.record:
-        write_record(RECORD, {"device": options.device, "rows": rows})
+            print(as_text(setting, rows[-1]), flush=True)
+        if options.record:
+            keep(RECORD, f"{setting} on {options.device}", {"rows": rows})
 
 
 def started(factory: TrainingFactory, record: dict[str, Any], steps: int) -> float:
@@ -68,15 +67,10 @@ def started(factory: TrainingFactory, record: dict[str, Any], steps: int) -> flo
     return first - statistics.median(later)
 
 
-def resident_megabytes() -> int:
-    """Return the most memory this process had at any time."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
-def as_text(row: dict[str, Any]) -> str:
+def as_text(setting: str, row: dict[str, Any]) -> str:
     """Return a row as people read it."""
     return (
-        f"{row['setting']:<8} {row['method']:<13} start {row['start_milliseconds']:.1f} ms; "
+        f"{setting:<8} {row['method']:<13} start {row['start_milliseconds']:.1f} ms; "
         f"resident {row['resident_megabytes']} MB"
     )
 
