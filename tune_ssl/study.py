@@ -43,6 +43,9 @@ REASON = "reason"
 SECONDS = "device seconds"
 RUNG = "rung"  # followed by the step
 
+METRIC_NAMES = "study:metric_names"
+"""The study's attribute in which Optuna keeps what its values are called; its dashboard shows it."""
+
 WARM_START = "tune_ssl:warm_start"
 """The study's attribute that holds the trials of an earlier run, see ``tune_ssl.warm_start``."""
 
@@ -152,7 +155,8 @@ class SearchStudy:
         if found:
             name = found[0].study_name  # the run's folder may have been renamed since
         else:
-            self._storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            created = self._storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            self._storage.set_study_system_attr(created, METRIC_NAMES, ["validation accuracy"])
         self._id = self._storage.get_study_id_from_name(name)
         foreign = self._kept_warm_start(warm_start)
         self._study = optuna.load_study(

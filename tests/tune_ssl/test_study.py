@@ -623,3 +623,8 @@ class TestWhatOptunaIsTrustedWith:
         package = Path(importlib.util.find_spec("tune_ssl").origin).parent
         for source in package.rglob("*.py"):
             assert "InMemoryStorage" not in source.read_text()
+
+
+def test_optuna_calls_the_value_what_it_is():
+    study = make_study()
+    assert study._study.metric_names == ["validation accuracy"]
