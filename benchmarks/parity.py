@@ -20,7 +20,7 @@ from typing import Any
 
 from scipy import stats
 
-from benchmarks.records import write_record
+from benchmarks.records import keep
 from ssl_core.names import ALGORITHM_NAMES
 
 RECORD = Path(__file__).with_name("parity.json")
@@ -46,7 +46,6 @@ def main() -> None:
     ]
     with ProcessPoolExecutor(options.processes) as pool:
         accuracies = dict(zip(tasks, pool.map(accuracy, tasks), strict=True))
-    rows = []
     for method in options.methods.split(","):
         differences = [
             accuracies[method, other, seed, options.max_steps]
@@ -59,10 +58,10 @@ def main() -> None:
             )
             for mode in (one, other)
         }
-        rows.append({"method": method, "means": means} | interval(differences))
-        print(as_text(rows[-1]), flush=True)
-    if options.record:
-        write_record(RECORD, {"seeds": options.seeds, "modes": [one, other], "rows": rows})
+        row = {"method": method, "seeds": options.seeds, "means": means} | interval(differences)
+        print(as_text(row), flush=True)
+        if options.record:
+            keep(RECORD, f"{method}, {one} and {other}", row)
 
 
 def accuracy(task: tuple[str, str, int, int]) -> float:
