@@ -22,6 +22,9 @@ ANSWER_SECONDS = 5.0
 UNANSWERED = 3
 """So many times in a row the head must not answer to be taken for lost."""
 OBJECT_STORE_BASE = 200 * 2**20
+TOO_SLOW = "timed out during startup"
+"""What Ray says where its processes took more than 30 seconds to start, as on a busy host; then it is
+asked once more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +128,13 @@ def protect_token() -> None:
 def _start(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
     _quiet_settings()
     with _in_a_group_of_their_own():
-        return _init_local(dashboard, image_bytes, gpus)
+        try:
+            return _init_local(dashboard, image_bytes, gpus)
+        except Exception as error:  # Ray has no type of its own for this
+            if TOO_SLOW not in str(error):
+                raise
+            ray.shutdown()
+            return _init_local(dashboard, image_bytes, gpus)
 
 
 @contextmanager
