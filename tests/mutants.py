@@ -1402,8 +1402,8 @@ MUTANTS = (
     Mutant(
         "confirm: draws are not paired",
         "tune_ssl/confirmation.py",
-        "table[retrainings.draws.index(draw)] = unpack_correct(packed)",
-        "table[-1 - retrainings.draws.index(draw) * (name == 'rank 1')] = unpack_correct(packed)",
+        "table[column] = unpack_correct(packed)",
+        "table[-1 - column * (name == 'rank 1')] = unpack_correct(packed)",
     ),
     Mutant(
         "confirm: optimism of what was retrained first",

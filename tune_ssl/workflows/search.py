@@ -71,7 +71,7 @@ def search(
     config = with_own_places(config, directory.name)
     shared = prepare(config.data())
     config = with_data(config, shared)
-    return _run(config, directory, shared, invocation, console, fresh=True)
+    return run_search(config, directory, shared, invocation, console, fresh=True)
 
 
 def resume(
@@ -98,7 +98,7 @@ def resume(
     if concurrency is not None:
         config = dataclasses.replace(config, concurrency=concurrency)
     shared = prepare(config.data())
-    return _run(config, directory, shared, invocation, console, fresh=False)
+    return run_search(config, directory, shared, invocation, console, fresh=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ class SearchJob:
         return best_so_far(trials)
 
 
-def _run(
+def run_search(
     config: RunConfig,
     directory: RunDirectory,
     shared: SplitImages,
@@ -178,9 +178,18 @@ def _run(
     console: Console,
     *,
     fresh: bool,
+    cluster: Cluster | None = None,
 ) -> Outcome:
+    """Run a search whose settings and images are at hand, or go on with it.
+
+    Args:
+        cluster: see ``run_job``.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
     job = SearchJob(settings=config, shared=shared)
-    driver = run_job(job, directory, invocation, console, fresh=fresh)
+    driver = run_job(job, directory, invocation, console, fresh=fresh, cluster=cluster)
     return _outcome(driver, driver.config, directory, shared)
 
 
