@@ -159,7 +159,7 @@ def confirmation(
         },
         "configurations": [
             _configuration(by_name[named.name], named, cells[named.name])
-            | {"retrainings": _retrainings(retrainings, named.name, trials, test)}
+            | {"retrainings": retrainings_of(retrainings, named.name, trials, test)}
             for named in order
         ],
         "optimism": _optimism(retrainings, trials, searched),
@@ -212,14 +212,14 @@ def _configuration(configuration: Configuration, named: Named, cell: Cell) -> di
         **dataclasses.asdict(configuration),
         "validation": named.validation,
         "diverged": named.diverged,
-        "test": _values(cell.accuracy),
+        "test": interval_values(cell.accuracy),
         "letters": list(cell.letters),
-        "minus_winner": None if difference is None else _values(difference),
+        "minus_winner": None if difference is None else interval_values(difference),
         "verdict": cell.verdict,
     }
 
 
-def _retrainings(
+def retrainings_of(
     retrainings: Retrainings, name: str, trials: Sequence[FrozenTrial], test: OpenedTest
 ) -> list[dict[str, Any]]:
     rows = []
@@ -263,7 +263,7 @@ def _optimism(
     told: dict[str, Any] = {
         "of": configurations[best].name,
         "beside": configurations[default].name,
-        "excess": _values(found.excess),
+        "excess": interval_values(found.excess),
         "by_chance": found.by_chance,
         "bootstrap": None,
     }
@@ -279,7 +279,7 @@ def _first(retrainings: Retrainings, holds: Any) -> int | None:
     return next(places, None)
 
 
-def _values(interval: Interval) -> dict[str, float]:
+def interval_values(interval: Interval) -> dict[str, float]:
     return dataclasses.asdict(interval)
 
 

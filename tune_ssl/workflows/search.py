@@ -21,10 +21,10 @@ from tune_ssl.driver import SearchDriver
 from tune_ssl.run import AUTO, RunConfig, RunDirectory, new_run, trial_seed, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import SearchStudy
+from tune_ssl.text import method_text
 from tune_ssl.trial import TrainingFactory
 from tune_ssl.views.export import export_records
 from tune_ssl.views.live import best_so_far
-from tune_ssl.views.tables import method_text
 from tune_ssl.workflows.driving import Invocation, how_it_ended, run_job
 from tune_ssl.workflows.opening import open_study
 from tune_ssl.workflows.plan import (
