@@ -6,6 +6,7 @@ Workflows are imported inside their commands: help, a mistyped name and completi
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -499,11 +500,15 @@ def resume(
 def status(
     run: RunArgument, output: OutputOption = DEFAULT_OUTPUT, result_format: TableFormat = "table"
 ) -> None:
-    """Show where a run stands, while it runs or after."""
-    from tune_ssl.run import RunDirectory
+    """Show where a run stands, while it runs or after; of a comparison, each of its parts."""
+    from tune_ssl.run import RunDirectory, find_comparison
     from tune_ssl.views import tables
     from tune_ssl.workflows import results
 
+    comparison = find_comparison(run, output)
+    if comparison is not None:
+        _print_parts(comparison, result_format)
+        return
     found = results.status(RunDirectory.open(run, output))
     if result_format == "json":
         _print_json(found.to_mapping())
@@ -1082,9 +1087,9 @@ def _resume_if_comparison(
     result_format: str,
 ) -> None:
     """Go on with a comparison and exit with its code; return where the run is none."""
-    from tune_ssl.workflows import compare as workflow
+    from tune_ssl.run import find_comparison
 
-    directory = workflow.find_comparison(run, output)
+    directory = find_comparison(run, output)
     if directory is None:
         return
     if trials is not None or invocation.limits.device_seconds is not None:
@@ -1092,10 +1097,35 @@ def _resume_if_comparison(
             f"trials or device-hours were given with comparison {directory.name!r}; allowed: neither, its "
             "budgets are equal and fixed; leave them out."
         )
+    from tune_ssl.workflows import compare as workflow
+
     ended = workflow.resume_compare(
         directory, invocation, _console(), concurrency=concurrency, data_dir=data_dir
     )
     _finish_compare(ended, result_format)
+
+
+def _print_parts(comparison: Any, result_format: str) -> None:
+    """Print where each part of a comparison stands."""
+    from tune_ssl.views import tables
+    from tune_ssl.workflows import compare as workflow
+    from tune_ssl.workflows import results
+
+    begun, to_come = workflow.parts(comparison)
+    found = [
+        dataclasses.replace(
+            results.status(part),
+            name=f"{comparison.name}/{part.path.relative_to(comparison.path)}",
+        )
+        for part in begun
+    ]
+    if result_format == "json":
+        _print_json({"begun": [one.to_mapping() for one in found], "to_come": to_come})
+        return
+    for one in found:
+        tables.print_status(one)
+    if to_come:
+        _write_stdout(f"to come: {', '.join(to_come)}\n")
 
 
 def _finish_compare(ended: Any, result_format: str) -> None:

@@ -413,6 +413,18 @@ class TestCommand:
         assert code == 2
         assert "its budgets are equal and fixed" in err
 
+    def test_status_tells_of_every_part(self, command, comparing):
+        it = self.it(comparing)
+        it.engine(interrupted_after=(2, 2))
+        assert command(*self.ARGUMENTS, "--name", "it")[0] == DRAINED
+        code, out, _ = command("status", "it")
+        assert code == 0
+        assert "supervised: 4 of 4 finished" in out
+        assert "mean_teacher-mse: 0 of 4 finished" in out
+        assert "to come: retrainings" in out
+        told = json.loads(command("status", "it", "--format", "json")[1])
+        assert [one["name"] for one in told["begun"]] == [f"it/{cell}" for cell in CELLS]
+
     def test_a_dry_run_writes_nothing(self, command, comparing, tmp_path, monkeypatch):
         self.it(comparing)
         monkeypatch.setattr(workflow, "time_line", lambda asked: "time: long")

@@ -40,6 +40,7 @@ from tune_ssl.machine import command_path
 from tune_ssl.references import references_for
 from tune_ssl.retraining import Retrainings, read_retrainings
 from tune_ssl.run import (
+    COMPARISON,
     RunConfig,
     RunDirectory,
     check_run_name,
@@ -77,7 +78,7 @@ from tune_ssl.workflows.search import run_search
 if TYPE_CHECKING:
     from tune_ssl.on_ray.cluster import Cluster
 
-PLAN, RETRAININGS = "compare.yaml", "retrainings"
+RETRAININGS = "retrainings"
 
 TIMED_STEPS = 15
 
@@ -133,7 +134,7 @@ def prepare_compare(asked: Comparison, *, name: str | None, output: str, here: b
     name = name or f"compare-{settings.dataset}-{_fingerprint(asked)}"
     check_run_name(name)
     directory = RunDirectory((Path(output).expanduser() / name).absolute())
-    if (directory.path / PLAN).exists():
+    if (directory.path / COMPARISON).exists():
         asked = _continued(directory, asked)
     else:
         new_run(name, output, settings)
@@ -144,21 +145,30 @@ def prepare_compare(asked: Comparison, *, name: str | None, output: str, here: b
     return Prepared(comparison=asked, directory=directory, bill=_bill(asked, directory, shared))
 
 
-def find_comparison(run: str, output: str) -> RunDirectory | None:
-    """Return the folder of a comparison given as ``RunDirectory.open`` takes it; None if it is none."""
-    for path in (Path(run).expanduser(), Path(output).expanduser() / run):
-        if (path / PLAN).is_file():
-            return RunDirectory(path.resolve())
-    return None
-
-
 def read_comparison(directory: RunDirectory) -> Comparison:
     """Return what a folder compares.
 
     Raises:
         UserError: its settings are damaged.
     """
-    return Comparison.from_mapping(read_yaml_mapping(directory.path / PLAN))
+    return Comparison.from_mapping(read_yaml_mapping(directory.path / COMPARISON))
+
+
+def parts(directory: RunDirectory) -> tuple[list[RunDirectory], list[str]]:
+    """Return the runs of a comparison that have begun, in their order, and the paths of those to come.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    comparison = read_comparison(directory)
+    paths = [
+        comparison.folder(cell, repeat)
+        for repeat in range(comparison.repeats)
+        for cell in comparison.cells()
+    ]
+    runs = {path: RunDirectory(directory.path / path) for path in (*paths, RETRAININGS)}
+    begun = [path for path, run in runs.items() if run.journal_path.is_file()]
+    return [runs[path] for path in begun], [path for path in runs if path not in begun]
 
 
 def resume_compare(
@@ -194,8 +204,8 @@ def compare(prepared: Prepared, invocation: Invocation, console: Console) -> Ret
     comparison, directory = prepared.comparison, prepared.directory
     directory.path.mkdir(parents=True, exist_ok=True)
     with run_lock(directory, steal=invocation.steal_lock), ExitStack() as stack:
-        if not (directory.path / PLAN).exists():
-            write_yaml(directory.path / PLAN, comparison.to_mapping())
+        if not (directory.path / COMPARISON).exists():
+            write_yaml(directory.path / COMPARISON, comparison.to_mapping())
         machine_in_turn = _Cluster(stack, invocation)
         stopped = _search_cells(comparison, directory, invocation, machine_in_turn, console)
         if stopped is not None:
