@@ -92,6 +92,10 @@ class TestCells:
         assert len(cells) == 25
         assert len({cell.folder for cell in cells}) == 25
 
+    def test_the_notebook_s_own_divergences_are_cells_by_name(self):
+        cells = comparison(alg=("supervised", "ict"), divergence=("kl", "notebook_kl")).cells()
+        assert [cell.name for cell in cells] == ["supervised", "ict / kl", "ict / notebook_kl"]
+
     def test_a_budget_in_device_time_is_shared_out_alike(self):
         cells = comparison(divergence=("mse", "kl"), claim="methods", budget_per_cell=60.0).cells()
         assert {cell.device_seconds for cell in cells} == {120.0}
