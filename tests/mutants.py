@@ -1547,10 +1547,10 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "compare: device time has no end",
+        "compare: twice the device time",
         "tune_ssl/workflows/compare.py",
-        "limits = dataclasses.replace(invocation.limits, device_seconds=cell.device_seconds)",
-        "limits = invocation.limits",
+        "device_seconds=cell.device_seconds)",
+        "device_seconds=cell.device_seconds and 2 * cell.device_seconds)",
     ),
     Mutant(
         "compare: a cell that was given more is compared",
