@@ -96,6 +96,9 @@ TESTS = {
     "tune_ssl/workflows/confirm.py": ("tests/tune_ssl/test_confirm.py",),
     "tune_ssl/workflows/retrain.py": ("tests/tune_ssl/test_confirm.py",),
     "tune_ssl/views/confirmed.py": ("tests/tune_ssl/test_confirmed.py",),
+    "tune_ssl/comparison.py": ("tests/tune_ssl/test_comparison.py",),
+    "tune_ssl/references.py": ("tests/tune_ssl/test_references.py",),
+    "tune_ssl/workflows/compare.py": ("tests/tune_ssl/test_compare.py",),
     "tune_ssl/worker.py": ("tests/tune_ssl/test_worker.py",),
 }
 
@@ -1402,8 +1405,8 @@ MUTANTS = (
     Mutant(
         "confirm: draws are not paired",
         "tune_ssl/confirmation.py",
-        "table[retrainings.draws.index(draw)] = unpack_correct(packed)",
-        "table[-1 - retrainings.draws.index(draw) * (name == 'rank 1')] = unpack_correct(packed)",
+        "table[column] = unpack_correct(packed)",
+        "table[-1 - column * (name == 'rank 1')] = unpack_correct(packed)",
     ),
     Mutant(
         "confirm: optimism of what was retrained first",
@@ -1470,6 +1473,96 @@ MUTANTS = (
         "tune_ssl/views/confirmed.py",
         ", opening {result['test']['opening']}\\n(95 %)",
         "\\n(95 %)",
+    ),
+    Mutant(
+        "compare: a method with more divergences has more budget",
+        "tune_ssl/comparison.py",
+        "whole = len(self.settings.divergence) or 1",
+        "whole = 1",
+    ),
+    Mutant(
+        "compare: repeats on one draw",
+        "tune_ssl/comparison.py",
+        "split_seed=self.settings.split_seed + repeat,",
+        "split_seed=self.settings.split_seed,",
+    ),
+    Mutant(
+        "compare: repeats share the draws of their retrainings",
+        "tune_ssl/retraining.py",
+        "return self.configurations[configuration], self.draws[number // self.rows_of_a_group]",
+        "return self.configurations[configuration], self.draws[number // self.rows_of_a_group % self.draws_of_a_group]",
+    ),
+    Mutant(
+        "compare: retrainings on a search's draw",
+        "tune_ssl/comparison.py",
+        "draws=fresh_draws(draws, seen=seen),",
+        "draws=tuple(one._replace(split_seed=one.split_seed - 1000) for one in fresh_draws(draws, seen=seen)),",
+    ),
+    Mutant(
+        "compare: the winner is named by the test",
+        "tune_ssl/comparison.py",
+        '"winner": ordered[0].name,',
+        '"winner": next(iter(cells)),',
+    ),
+    Mutant(
+        "compare: reference lines claim for themselves",
+        "tune_ssl/comparison.py",
+        "compare_cells(tables, control=CONTROL)}",
+        "compare_cells({k: v for k, v in tables.items() if k in rows or k == CONTROL}, control=CONTROL)} | {c.name: c for c in compare_cells(tables, control=CONTROL) if c.name not in rows}",
+    ),
+    Mutant(
+        "compare: reference lines of repeats in another order",
+        "tune_ssl/comparison.py",
+        "else own for own in groups]",
+        "else own for own in groups[::-1]]",
+    ),
+    Mutant(
+        "compare: a cell's cost is its winner's",
+        "tune_ssl/comparison.py",
+        "                float(trial.user_attrs.get(SECONDS, 0.0)) for trial in searched.trials\n",
+        "                float(trial.user_attrs.get(SECONDS, 0.0)) for trial in searched.trials[:1]\n",
+    ),
+    Mutant(
+        "compare: a cell that found nothing holds all up",
+        "tune_ssl/comparison.py",
+        "if one.cell.name not in out]",
+        "if True]",
+    ),
+    Mutant(
+        "compare: labels are spread from validation images",
+        "tune_ssl/references.py",
+        "pool = drawn.unlabeled ",
+        "pool = np.arange(len(drawn.images)) ",
+    ),
+    Mutant(
+        "compare: the nearest neighbour sees the pool",
+        "tune_ssl/references.py",
+        "known = pixels(drawn.images[drawn.labeled])\n    return KNeighborsClassifier(1).fit(known, drawn.labels)",
+        "known = pixels(drawn.images[drawn.validation])\n    return KNeighborsClassifier(1).fit(known, drawn.validation_labels)",
+    ),
+    Mutant(
+        "compare: a finished cell is driven again",
+        "tune_ssl/workflows/compare.py",
+        "            if _is_done(own, cell):\n                continue\n",
+        "",
+    ),
+    Mutant(
+        "compare: twice the device time",
+        "tune_ssl/workflows/compare.py",
+        "device_seconds=cell.device_seconds)",
+        "device_seconds=cell.device_seconds and 2 * cell.device_seconds)",
+    ),
+    Mutant(
+        "compare: a cell that was given more is compared",
+        "tune_ssl/workflows/compare.py",
+        "if config.trials != cell.trials:",
+        "if False:",
+    ),
+    Mutant(
+        "compare: every cell starts a cluster",
+        "tune_ssl/workflows/compare.py",
+        "if self._connected is None:",
+        "if True:",
     ),
 )
 

@@ -6,6 +6,7 @@ Workflows are imported inside their commands: help, a mistyped name and completi
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -144,8 +145,179 @@ ConcurrencyOption = Annotated[
         show_default=False,
     ),
 ]
+
+# What a search and a comparison are both told.
+AlgOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A method, a comma list, or any.",
+        autocompletion=_complete_algorithms,
+        rich_help_panel=SEARCHED,
+    ),
+]
+DivergenceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A divergence, a comma list, or any. \\[default: the one of each method's paper]",
+        autocompletion=_complete_divergences,
+        rich_help_panel=SEARCHED,
+        show_default=False,
+    ),
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"{', '.join(DATASET_NAMES)}. \\[default: digits]",
+        autocompletion=lambda incomplete: _complete_list(incomplete, DATASET_NAMES),
+        rich_help_panel=DATA,
+    ),
+]
+DataDirOption = Annotated[
+    str | None,
+    typer.Option(help="Folder of the images (downloads too).", rich_help_panel=DATA),
+]
+LabelsOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="Labeled images to train on; a train/ folder needs a number. \\[default: by data set]",
+        rich_help_panel=DATA,
+    ),
+]
+ValidationOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="Labeled images to choose on. \\[default: by data set]", rich_help_panel=DATA
+    ),
+]
+SplitSeedOption = Annotated[
+    OptionalInt,
+    typer.Option(help="Draw of labels and validation images. \\[default: 0]", rich_help_panel=DATA),
+]
+ImageSizeOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="Side to which a folder's images are resized. \\[default: 32]",
+        rich_help_panel=DATA,
+    ),
+]
+FlipOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--flip/--no-flip",
+        help="Mirror images when augmenting. \\[default: the data set's rule]",
+        rich_help_panel=DATA,
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Network, wrn-DEPTH-WIDTH. \\[default: by data set]", rich_help_panel=TRAINING
+    ),
+]
+MaxStepsOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="Optimiser steps of a full training. \\[default: by data set]",
+        rich_help_panel=TRAINING,
+    ),
+]
+BatchSizeOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="Labeled images per step. \\[default: by data set]", rich_help_panel=TRAINING
+    ),
+]
+UnlabeledRatioOption = Annotated[
+    OptionalInt,
+    typer.Option(help="Unlabeled images per labeled one. \\[default: 1]", rich_help_panel=TRAINING),
+]
+OptimizerOption = Annotated[
+    str | None,
+    typer.Option(help="adamw, adam or sgd. \\[default: adamw]", rich_help_panel=TRAINING),
+]
+LrScheduleOption = Annotated[
+    str | None,
+    typer.Option(help="cosine, step or constant. \\[default: cosine]", rich_help_panel=TRAINING),
+]
+EvaluateOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The one network that is measured: ema or student. \\[default: ema]",
+        rich_help_panel=TRAINING,
+    ),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        help="accuracy, balanced_accuracy or auto. \\[default: auto]", rich_help_panel=TRAINING
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(help="auto, float32 or bfloat16. \\[default: auto]", rich_help_panel=TRAINING),
+]
+SeedOption = Annotated[
+    OptionalInt,
+    typer.Option(help="Of the search and its trainings. \\[default: 0]", rich_help_panel=SEARCH),
+]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option(help="tpe or random. \\[default: tpe]", rich_help_panel=SEARCH),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(help="asha or none. \\[default: asha]", rich_help_panel=SEARCH),
+]
+ReductionFactorOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="ASHA keeps one trial in so many at a rung. \\[default: 2]", rich_help_panel=SEARCH
+    ),
+]
+GraceOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="First rung, in steps. \\[default: max-steps / reduction-factor^2]",
+        rich_help_panel=SEARCH,
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(help="auto, cpu, cuda or mps. \\[default: auto]", rich_help_panel=MACHINE),
+]
+ThreadsOption = Annotated[
+    OptionalInt,
+    typer.Option(help="CPU threads of a training. \\[default: its CPUs]", rich_help_panel=MACHINE),
+]
+CpusPerTrialOption = Annotated[
+    float | None,
+    typer.Option(help="CPUs a trial is given. \\[default: 1]", rich_help_panel=MACHINE),
+]
+GpusPerTrialOption = Annotated[
+    str | None,
+    typer.Option(
+        help="GPUs a trial is given; fractions share one, auto measures how many should. "
+        "\\[default: 1 where there are any]",
+        rich_help_panel=MACHINE,
+    ),
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where checkpoints and weights go: a folder every node sees, or file://, s3://, gs://. "
+        "[default: the run's folder]",
+        rich_help_panel=RUN,
+    ),
+]
+
 TableFormat = Annotated[
     Literal["table", "json"],
+    typer.Option("--format", help="How the result is printed on stdout."),
+]
+
+CompareFormat = Annotated[
+    Literal["table", "json", "csv", "markdown", "latex"],
     typer.Option("--format", help="How the result is printed on stdout."),
 ]
 
@@ -157,23 +329,8 @@ ConfirmFormat = Annotated[
 
 @app.command()
 def search(
-    alg: Annotated[
-        str | None,
-        typer.Option(
-            help="A method, a comma list, or any.",
-            autocompletion=_complete_algorithms,
-            rich_help_panel=SEARCHED,
-        ),
-    ] = None,
-    divergence: Annotated[
-        str | None,
-        typer.Option(
-            help="A divergence, a comma list, or any. \\[default: the one of each method's paper]",
-            autocompletion=_complete_divergences,
-            rich_help_panel=SEARCHED,
-            show_default=False,
-        ),
-    ] = None,
+    alg: AlgOption = None,
+    divergence: DivergenceOption = None,
     trials: Annotated[
         OptionalInt,
         typer.Option(help="Trials that shall finish. \\[default: 50]", rich_help_panel=SEARCHED),
@@ -185,155 +342,32 @@ def search(
             rich_help_panel=SEARCHED,
         ),
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help=f"{', '.join(DATASET_NAMES)}. \\[default: digits]",
-            autocompletion=lambda incomplete: _complete_list(incomplete, DATASET_NAMES),
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    data_dir: Annotated[
-        str | None,
-        typer.Option(help="Folder of the images (downloads too).", rich_help_panel=DATA),
-    ] = None,
-    labels: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="Labeled images to train on; a train/ folder needs a number. \\[default: by data set]",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    validation: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="Labeled images to choose on. \\[default: by data set]", rich_help_panel=DATA
-        ),
-    ] = None,
-    split_seed: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="Draw of labels and validation images. \\[default: 0]", rich_help_panel=DATA
-        ),
-    ] = None,
-    image_size: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="Side to which a folder's images are resized. \\[default: 32]",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    flip: Annotated[
-        bool | None,
-        typer.Option(
-            "--flip/--no-flip",
-            help="Mirror images when augmenting. \\[default: the data set's rule]",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Network, wrn-DEPTH-WIDTH. \\[default: by data set]", rich_help_panel=TRAINING
-        ),
-    ] = None,
-    max_steps: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="Optimiser steps of a full training. \\[default: by data set]",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="Labeled images per step. \\[default: by data set]", rich_help_panel=TRAINING
-        ),
-    ] = None,
-    unlabeled_ratio: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="Unlabeled images per labeled one. \\[default: 1]", rich_help_panel=TRAINING
-        ),
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(help="adamw, adam or sgd. \\[default: adamw]", rich_help_panel=TRAINING),
-    ] = None,
-    lr_schedule: Annotated[
-        str | None,
-        typer.Option(
-            help="cosine, step or constant. \\[default: cosine]", rich_help_panel=TRAINING
-        ),
-    ] = None,
-    evaluate: Annotated[
-        str | None,
-        typer.Option(
-            help="The one network that is measured: ema or student. \\[default: ema]",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            help="accuracy, balanced_accuracy or auto. \\[default: auto]", rich_help_panel=TRAINING
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="auto, float32 or bfloat16. \\[default: auto]", rich_help_panel=TRAINING),
-    ] = None,
-    seed: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="Of the search and its trainings. \\[default: 0]", rich_help_panel=SEARCH
-        ),
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(help="tpe or random. \\[default: tpe]", rich_help_panel=SEARCH),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="asha or none. \\[default: asha]", rich_help_panel=SEARCH),
-    ] = None,
-    reduction_factor: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="ASHA keeps one trial in so many at a rung. \\[default: 2]", rich_help_panel=SEARCH
-        ),
-    ] = None,
-    grace: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="First rung, in steps. \\[default: max-steps / reduction-factor^2]",
-            rich_help_panel=SEARCH,
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="auto, cpu, cuda or mps. \\[default: auto]", rich_help_panel=MACHINE),
-    ] = None,
-    threads: Annotated[
-        OptionalInt,
-        typer.Option(
-            help="CPU threads of a training. \\[default: its CPUs]", rich_help_panel=MACHINE
-        ),
-    ] = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    labels: LabelsOption = None,
+    validation: ValidationOption = None,
+    split_seed: SplitSeedOption = None,
+    image_size: ImageSizeOption = None,
+    flip: FlipOption = None,
+    model: ModelOption = None,
+    max_steps: MaxStepsOption = None,
+    batch_size: BatchSizeOption = None,
+    unlabeled_ratio: UnlabeledRatioOption = None,
+    optimizer: OptimizerOption = None,
+    lr_schedule: LrScheduleOption = None,
+    evaluate: EvaluateOption = None,
+    metric: MetricOption = None,
+    precision: PrecisionOption = None,
+    seed: SeedOption = None,
+    sampler: SamplerOption = None,
+    scheduler: SchedulerOption = None,
+    reduction_factor: ReductionFactorOption = None,
+    grace: GraceOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
     concurrency: ConcurrencyOption = None,
-    cpus_per_trial: Annotated[
-        float | None,
-        typer.Option(help="CPUs a trial is given. \\[default: 1]", rich_help_panel=MACHINE),
-    ] = None,
-    gpus_per_trial: Annotated[
-        str | None,
-        typer.Option(
-            help="GPUs a trial is given; fractions share one, auto measures how many should. "
-            "\\[default: 1 where there are any]",
-            rich_help_panel=MACHINE,
-        ),
-    ] = None,
+    cpus_per_trial: CpusPerTrialOption = None,
+    gpus_per_trial: GpusPerTrialOption = None,
     address: AddressOption = None,
     dashboard: DashboardOption = True,
     ship_code: ShipCodeOption = False,
@@ -344,14 +378,7 @@ def search(
         ),
     ] = None,
     output: OutputOption = DEFAULT_OUTPUT,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            help="Where checkpoints and weights go: a folder every node sees, or file://, s3://, gs://. "
-            "[default: the run's folder]",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
+    storage: StorageOption = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -447,12 +474,13 @@ def resume(
     steal_lock: StealLockOption = False,
     result_format: TableFormat = "table",
 ) -> None:
-    """Continue a run that was interrupted, or extend one that is done; a confirmation, too."""
+    """Continue a run that was interrupted, or extend one that is done; or a confirmation, a comparison."""
     from tune_ssl.retraining import holds_retrainings
     from tune_ssl.run import RunDirectory
 
-    directory = RunDirectory.open(run, output)
     invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, steal_lock)
+    _resume_if_comparison(run, output, invocation, trials, concurrency, data_dir, result_format)
+    directory = RunDirectory.open(run, output)
     if holds_retrainings(directory):
         _resume_confirm(directory, invocation, trials, concurrency, data_dir, result_format)
     from tune_ssl.workflows import search as workflow
@@ -472,11 +500,15 @@ def resume(
 def status(
     run: RunArgument, output: OutputOption = DEFAULT_OUTPUT, result_format: TableFormat = "table"
 ) -> None:
-    """Show where a run stands, while it runs or after."""
-    from tune_ssl.run import RunDirectory
+    """Show where a run stands, while it runs or after; of a comparison, each of its parts."""
+    from tune_ssl.run import RunDirectory, find_comparison
     from tune_ssl.views import tables
     from tune_ssl.workflows import results
 
+    comparison = find_comparison(run, output)
+    if comparison is not None:
+        _print_parts(comparison, result_format)
+        return
     found = results.status(RunDirectory.open(run, output))
     if result_format == "json":
         _print_json(found.to_mapping())
@@ -614,6 +646,163 @@ def confirm(
         _write_stdout("".join(f"{line}\n" for line in prepared.bill))
         return
     _finish_confirm(workflow.confirm(prepared, invocation, _console()), result_format)
+
+
+@app.command()
+def compare(
+    alg: AlgOption = None,
+    divergence: DivergenceOption = None,
+    trials: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="Trials of each cell's search. \\[default: 50]", rich_help_panel=SEARCHED
+        ),
+    ] = None,
+    budget_per_cell: Annotated[
+        str | None,
+        typer.Option(
+            help="Device time of each cell's search, such as 10m, in the place of --trials.",
+            rich_help_panel=SEARCHED,
+        ),
+    ] = None,
+    claim: Annotated[
+        str,
+        typer.Option(
+            help="cells: each method with each divergence has a search and the same budget. methods: each "
+            "method has one search over all divergences, and as much as all its cells would have, "
+            "supervised too.",
+            rich_help_panel=SEARCHED,
+        ),
+    ] = "cells",
+    repeats: Annotated[
+        int,
+        typer.Option(
+            help="Independent searches of each cell, for claims about procedures: intervals are then over "
+            "searches.",
+            rich_help_panel=SEARCHED,
+        ),
+    ] = 1,
+    seeds: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="Draws of labels on which each search's best is retrained, the same for all. \\[default: "
+            "20 on digits, else 10]",
+            rich_help_panel=CONFIRMED,
+            show_default=False,
+        ),
+    ] = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    labels: LabelsOption = None,
+    validation: ValidationOption = None,
+    split_seed: SplitSeedOption = None,
+    image_size: ImageSizeOption = None,
+    flip: FlipOption = None,
+    model: ModelOption = None,
+    max_steps: MaxStepsOption = None,
+    batch_size: BatchSizeOption = None,
+    unlabeled_ratio: UnlabeledRatioOption = None,
+    optimizer: OptimizerOption = None,
+    lr_schedule: LrScheduleOption = None,
+    evaluate: EvaluateOption = None,
+    metric: MetricOption = None,
+    precision: PrecisionOption = None,
+    seed: SeedOption = None,
+    sampler: SamplerOption = None,
+    scheduler: SchedulerOption = None,
+    reduction_factor: ReductionFactorOption = None,
+    grace: GraceOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    concurrency: ConcurrencyOption = None,
+    cpus_per_trial: CpusPerTrialOption = None,
+    gpus_per_trial: GpusPerTrialOption = None,
+    address: AddressOption = None,
+    dashboard: DashboardOption = True,
+    ship_code: ShipCodeOption = False,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the comparison. \\[default: made from what is compared, so that the same command goes on]",
+            rich_help_panel=RUN,
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = DEFAULT_OUTPUT,
+    storage: StorageOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings from a file; flags stand over it.", rich_help_panel=RUN),
+    ] = None,
+    time_limit: TimeLimitOption = None,
+    steal_lock: StealLockOption = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be done and about how long.", rich_help_panel=RUN
+        ),
+    ] = False,
+    result_format: CompareFormat = "table",
+) -> None:
+    """Compare methods and divergences: equal budgets, the same fresh draws, one opening of the test set.
+
+    Supervised training is always among them, tuned with the same budget. Stopped, the same command
+    goes on, as does resume; finished cells are not touched.
+    """
+    flags = {
+        "alg": alg,
+        "divergence": divergence,
+        "trials": trials,
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "labels": labels,
+        "validation": validation,
+        "split_seed": split_seed,
+        "image_size": image_size,
+        "flip": flip,
+        "model": model,
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "unlabeled_ratio": unlabeled_ratio,
+        "optimizer": optimizer,
+        "lr_schedule": lr_schedule,
+        "evaluate": evaluate,
+        "metric": metric,
+        "precision": precision,
+        "seed": seed,
+        "sampler": sampler,
+        "scheduler": scheduler,
+        "reduction_factor": reduction_factor,
+        "grace": grace,
+        "device": device,
+        "threads": threads,
+        "concurrency": concurrency,
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": _number_or("auto", "gpus-per-trial", gpus_per_trial, "0.5"),
+        "storage": storage,
+    }
+    _check_names(flags)
+    if trials is not None and budget_per_cell is not None:
+        raise UserError(
+            f"trials is {trials} and budget-per-cell {budget_per_cell}; allowed: one of the two; leave the "
+            "other out."
+        )
+    from tune_ssl.workflows.settings import settings_from
+
+    settings = settings_from(config, {k: v for k, v in flags.items() if v is not None}, _tell)
+    budget = _seconds(budget_per_cell, "budget-per-cell")
+    invocation = _invocation(time_limit, None, address, dashboard, ship_code, steal_lock)
+    from tune_ssl.workflows import compare as workflow
+
+    asked = workflow.comparison_of(
+        settings, claim=claim, budget_per_cell=budget, seeds=seeds, repeats=repeats
+    )
+    prepared = workflow.prepare_compare(asked, name=name, output=output, here=address is None)
+    if dry_run:
+        lines = [*prepared.bill, *([workflow.time_line(asked)] if address is None else [])]
+        _write_stdout("".join(f"{line}\n" for line in lines))
+        return
+    _finish_compare(workflow.compare(prepared, invocation, _console()), result_format)
 
 
 @app.command()
@@ -793,7 +982,7 @@ def _number_or(word: str, name: str, given: str | None, example: str) -> float |
         ) from error
 
 
-def _seconds(given: str | None) -> float | None:
+def _seconds(given: str | None, name: str = "time-limit") -> float | None:
     """Return a duration such as 90s, 30m, 2h, 1d or 1h30m in seconds.
 
     Raises:
@@ -808,7 +997,7 @@ def _seconds(given: str | None) -> float | None:
     total = sum(float(number) * units[unit] for number, unit in parts)
     if whole != text or total <= 0:
         raise UserError(
-            f"time-limit is {given!r}; allowed: a duration such as 90s, 30m, 2h or 1h30m; give one."
+            f"{name} is {given!r}; allowed: a duration such as 90s, 30m, 2h or 1h30m; give one."
         )
     return total
 
@@ -886,6 +1075,74 @@ def _resume_confirm(
         directory, invocation, _console(), concurrency=concurrency, data_dir=data_dir
     )
     _finish_confirm(ended, result_format)
+
+
+def _resume_if_comparison(
+    run: str,
+    output: str,
+    invocation: Any,
+    trials: int | None,
+    concurrency: int | None,
+    data_dir: str | None,
+    result_format: str,
+) -> None:
+    """Go on with a comparison and exit with its code; return where the run is none."""
+    from tune_ssl.run import find_comparison
+
+    directory = find_comparison(run, output)
+    if directory is None:
+        return
+    if trials is not None or invocation.limits.device_seconds is not None:
+        raise UserError(
+            f"trials or device-hours were given with comparison {directory.name!r}; allowed: neither, its "
+            "budgets are equal and fixed; leave them out."
+        )
+    from tune_ssl.workflows import compare as workflow
+
+    ended = workflow.resume_compare(
+        directory, invocation, _console(), concurrency=concurrency, data_dir=data_dir
+    )
+    _finish_compare(ended, result_format)
+
+
+def _print_parts(comparison: Any, result_format: str) -> None:
+    """Print where each part of a comparison stands."""
+    from tune_ssl.views import tables
+    from tune_ssl.workflows import compare as workflow
+    from tune_ssl.workflows import results
+
+    begun, to_come = workflow.parts(comparison)
+    found = [
+        dataclasses.replace(
+            results.status(part),
+            name=f"{comparison.name}/{part.path.relative_to(comparison.path)}",
+        )
+        for part in begun
+    ]
+    if result_format == "json":
+        _print_json({"begun": [one.to_mapping() for one in found], "to_come": to_come})
+        return
+    for one in found:
+        tables.print_status(one)
+    if to_come:
+        _write_stdout(f"to come: {', '.join(to_come)}\n")
+
+
+def _finish_compare(ended: Any, result_format: str) -> None:
+    """Print what a comparison gave on stdout and its end on stderr; exit with its code."""
+    from tune_ssl.views import compared
+    from tune_ssl.views.messages import say
+
+    if ended.result is not None:
+        if result_format == "table":
+            compared.print_compared(ended.result)
+        else:
+            _write_stdout(compared.format_compared(ended.result, result_format))
+    sys.stdout.flush()
+    say(_console(), ended.message)
+    if ended.result is not None:
+        say(_console(), f"every figure and what it is made of: {ended.directory.path}/result.json")
+    raise Exit(ended.exit_code)
 
 
 def _finish_confirm(ended: Any, result_format: str) -> None:

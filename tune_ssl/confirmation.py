@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class OpenedTest:
         opening: how often, this time included, they have been opened.
         labels: class of each image.
         correct: by the trial's number which images its network classified, packed.
+        references: by a reference line's name the same, for each draw.
     """
 
     sha256: str
@@ -54,6 +55,7 @@ class OpenedTest:
     labels: list[int]
     class_names: list[str]
     correct: dict[int, str]
+    references: dict[str, list[str]] = field(default_factory=dict)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values that ``from_mapping`` reads back."""
@@ -76,6 +78,22 @@ def unfinished_reasons(trials: Sequence[FrozenTrial]) -> list[str]:
     ]
 
 
+def check_whole(trials: Sequence[FrozenTrial]) -> None:
+    """Refuse a table of retrainings that has a hole.
+
+    Raises:
+        UserError: a retraining failed.
+    """
+    reasons = unfinished_reasons(trials)
+    if reasons:
+        raise UserError(
+            f"{len(reasons)} of {len(trials)} retrainings gave no result ({reasons[0]}); allowed: a whole "
+            "table, because draws are compared in pairs; see error.txt in its folder, mend what is wrong and "
+            "begin again under another --name."
+        )
+    assert all(trial.state.is_finished() for trial in trials)
+
+
 def name_winner(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> list[Named]:
     """Return the configurations by mean validation of their retrainings; the first is the winner.
 
@@ -85,21 +103,11 @@ def name_winner(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> list
     Raises:
         UserError: a retraining failed, so that the table has a hole.
     """
-    reasons = unfinished_reasons(trials)
-    if reasons:
-        raise UserError(
-            f"{len(reasons)} of {len(trials)} retrainings gave no result ({reasons[0]}); allowed: a whole "
-            "table, because draws are compared in pairs; see error.txt in its folder, mend what is wrong and "
-            "confirm under another --name."
-        )
-    assert all(trial.state.is_finished() for trial in trials)
-    values = _validation(retrainings, trials)
-    split_seeds = [draw.split_seed for draw in retrainings.draws]
-    ordered = order_by_validation(values, split_seeds, search_draw=NOT_LEFT_OUT)
-    diverged = [
-        sum(_diverged(trial) for trial in trials if retrainings.place(trial.number)[0] == row)
-        for row in range(len(values))
-    ]
+    check_whole(trials)
+    values = validation_table(retrainings, trials)
+    columns = np.arange(retrainings.draws_of_a_group)
+    ordered = order_by_validation(values, columns, search_draw=NOT_LEFT_OUT)
+    diverged = diverged_of(retrainings, trials)
     return [
         Named(
             name=retrainings.configurations[ranked.position].name,
@@ -126,7 +134,7 @@ def confirmation(
     order = name_winner(retrainings, trials)
     metric = retrainings.settings.metric
     tables = {
-        named.name: _outcomes(retrainings, named.name, test, metric == "balanced_accuracy")
+        named.name: outcomes(retrainings, named.name, test, metric == "balanced_accuracy")
         for named in order
     }
     cells = _cells(tables, order[0].name)
@@ -151,19 +159,27 @@ def confirmation(
         },
         "configurations": [
             _configuration(by_name[named.name], named, cells[named.name])
-            | {"retrainings": _retrainings(retrainings, named.name, trials, test)}
+            | {"retrainings": retrainings_of(retrainings, named.name, trials, test)}
             for named in order
         ],
         "optimism": _optimism(retrainings, trials, searched),
     }
 
 
-def _validation(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> Floats:
+def validation_table(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> Floats:
     """Return the configurations x draws table of validation; what diverged has 0."""
-    values = np.zeros((len(retrainings.configurations), len(retrainings.draws)))
+    values = np.zeros((len(retrainings.configurations), retrainings.draws_of_a_group))
     for trial in trials:
         values[retrainings.place(trial.number)] = trial.value or 0.0
     return values
+
+
+def diverged_of(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> list[int]:
+    """Return for each configuration how many of its retrainings became non-finite."""
+    counted = [0] * len(retrainings.configurations)
+    for trial in trials:
+        counted[retrainings.place(trial.number)[0]] += _diverged(trial)
+    return counted
 
 
 def _diverged(trial: FrozenTrial) -> bool:
@@ -171,14 +187,14 @@ def _diverged(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.PRUNED and not lacked_memory
 
 
-def _outcomes(retrainings: Retrainings, name: str, test: OpenedTest, balanced: bool) -> Floats:
+def outcomes(retrainings: Retrainings, name: str, test: OpenedTest, balanced: bool) -> Floats:
     """Return a configuration's draws x images table; its mean is the metric."""
     images = len(test.labels)
-    table = np.zeros((len(retrainings.draws), images))
+    table = np.zeros((retrainings.draws_of_a_group, images))
     for number, packed in test.correct.items():
-        configuration, draw = retrainings.at(number)
-        if configuration.name == name:
-            table[retrainings.draws.index(draw)] = unpack_correct(packed)
+        row, column = retrainings.place(number)
+        if retrainings.configurations[row].name == name:
+            table[column] = unpack_correct(packed)
     return balanced_outcomes(table, test.labels) if balanced else table
 
 
@@ -196,14 +212,14 @@ def _configuration(configuration: Configuration, named: Named, cell: Cell) -> di
         **dataclasses.asdict(configuration),
         "validation": named.validation,
         "diverged": named.diverged,
-        "test": _values(cell.accuracy),
+        "test": interval_values(cell.accuracy),
         "letters": list(cell.letters),
-        "minus_winner": None if difference is None else _values(difference),
+        "minus_winner": None if difference is None else interval_values(difference),
         "verdict": cell.verdict,
     }
 
 
-def _retrainings(
+def retrainings_of(
     retrainings: Retrainings, name: str, trials: Sequence[FrozenTrial], test: OpenedTest
 ) -> list[dict[str, Any]]:
     rows = []
@@ -237,7 +253,7 @@ def _optimism(
     default = _first(retrainings, lambda origin: bool(origin.get("published_default")))
     if best is None or default is None or best == default:
         return None
-    configurations, values = retrainings.configurations, _validation(retrainings, trials)
+    configurations, values = retrainings.configurations, validation_table(retrainings, trials)
     found = optimism(
         search_best=configurations[best].origin["validation"],
         search_default=configurations[default].origin["validation"],
@@ -247,7 +263,7 @@ def _optimism(
     told: dict[str, Any] = {
         "of": configurations[best].name,
         "beside": configurations[default].name,
-        "excess": _values(found.excess),
+        "excess": interval_values(found.excess),
         "by_chance": found.by_chance,
         "bootstrap": None,
     }
@@ -263,7 +279,7 @@ def _first(retrainings: Retrainings, holds: Any) -> int | None:
     return next(places, None)
 
 
-def _values(interval: Interval) -> dict[str, float]:
+def interval_values(interval: Interval) -> dict[str, float]:
     return dataclasses.asdict(interval)
 
 

@@ -29,6 +29,7 @@ FIRST_DRAW = 1000
 """Far from the small numbers that people give a search as --split-seed."""
 
 PLAN_KEYS = ("id", "origin", "configurations", "draws", "settings")
+OPTIONAL_KEYS = ("groups",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,9 @@ class Draw(NamedTuple):
 class Retrainings:
     """K configurations on S draws. It is also the space their study draws from.
 
+    With G ``groups`` these are G tables in one: the first K/G configurations are retrained on the first
+    S/G draws, and so on. Each group holds the winners of one search per method, on draws of its own.
+
     Args:
         settings: of every training but for method, values and draw: the same for all, so that
             what is compared differs in nothing else.
@@ -78,23 +82,36 @@ class Retrainings:
     draws: tuple[Draw, ...]
     origin: str
     id: str = field(default_factory=lambda: f"table-{uuid.uuid4().hex}")
+    groups: int = 1
 
     def __post_init__(self) -> None:
         names = [configuration.name for configuration in self.configurations]
         assert len(set(names)) == len(names)
         assert len(set(self.draws)) == len(self.draws)
         assert self.settings.scheduler == "none"
-        assert self.settings.trials == len(names) * len(self.draws)
+        assert len(names) % self.groups == len(self.draws) % self.groups == 0
+        assert self.settings.trials == self.rows_of_a_group * len(self.draws)
+
+    @property
+    def rows_of_a_group(self) -> int:
+        """Configurations that are retrained on the same draws."""
+        return len(self.configurations) // self.groups
+
+    @property
+    def draws_of_a_group(self) -> int:
+        """How often a configuration is retrained."""
+        return len(self.draws) // self.groups
 
     def place(self, number: int) -> tuple[int, int]:
-        """Return the row (configuration) and the column (draw) of a trial in the table."""
-        draw, configuration = divmod(number, len(self.configurations))
-        return configuration, draw
+        """Return the row (configuration) of a trial, and its column among the draws of its group."""
+        draw, row = divmod(number, self.rows_of_a_group)
+        group, column = divmod(draw, self.draws_of_a_group)
+        return group * self.rows_of_a_group + row, column
 
     def at(self, number: int) -> tuple[Configuration, Draw]:
         """Return what a trial retrains."""
-        configuration, draw = self.place(number)
-        return self.configurations[configuration], self.draws[draw]
+        configuration, _ = self.place(number)
+        return self.configurations[configuration], self.draws[number // self.rows_of_a_group]
 
     def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
         """Return the flat configuration of a trial, all that its training depends on."""
@@ -109,8 +126,7 @@ class Retrainings:
             FirstTrial(
                 params={CONFIGURATION: configuration.name, DRAW: draw.split_seed}, attributes={}
             )
-            for draw in self.draws
-            for configuration in self.configurations
+            for configuration, draw in map(self.at, range(self.settings.trials))
         ]
 
     def cells(self) -> Iterator[tuple[str, str | None]]:
@@ -126,10 +142,11 @@ class Retrainings:
 
     def table(self) -> dict[str, Any]:
         """Return configurations and draws as plain values: what two equal tables agree in."""
-        return {
+        table: dict[str, Any] = {
             "configurations": [dataclasses.asdict(one) for one in self.configurations],
             "draws": [draw._asdict() for draw in self.draws],
         }
+        return table if self.groups == 1 else {"groups": self.groups, **table}
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values that ``from_mapping`` reads back."""
@@ -143,8 +160,9 @@ class Retrainings:
         Raises:
             UserError: a setting is unknown or not legal.
         """
-        check_keys("the retrainings", given, PLAN_KEYS)
+        check_keys("the retrainings", given, (*PLAN_KEYS, *OPTIONAL_KEYS))
         return cls(
+            groups=given.get("groups", 1),
             id=given["id"],
             origin=given["origin"],
             configurations=tuple(Configuration(**one) for one in given["configurations"]),
@@ -156,7 +174,12 @@ class Retrainings:
 def retrain_settings(
     settings: RunConfig, *, configurations: int, draws: int, storage: str | None
 ) -> RunConfig:
-    """Return a search's settings as those of retrainings: full length for all, nothing sampled."""
+    """Return a search's settings as those of retrainings: full length for all, nothing sampled.
+
+    Args:
+        configurations: on each draw.
+        draws: all of them.
+    """
     return dataclasses.replace(
         settings,
         trials=configurations * draws,

@@ -63,6 +63,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 SEARCHED = "search"
 AUTO = "auto"
 
+COMPARISON = "compare.yaml"
+"""In a folder whose cells are runs, see ``workflows/compare.py``."""
+
 RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
 
@@ -410,6 +413,15 @@ class RunDirectory:
         event = {"time": round(time.time(), 3), "event": kind, **values}
         with open(self.path / "events.jsonl", "a") as file:
             file.write(json.dumps(event) + "\n")
+
+
+def find_comparison(run: str, output: str) -> RunDirectory | None:
+    """Return the folder of a comparison given as ``RunDirectory.open`` takes it; None if it is none."""
+    for path in (Path(run).expanduser(), Path(output).expanduser() / run):
+        with suppress(OSError):  # a name too long to be one
+            if (path / COMPARISON).is_file():
+                return RunDirectory(path.resolve())
+    return None
 
 
 def check_run_name(name: str) -> None:

@@ -1,4 +1,5 @@
-"""The one place where tune_ssl opens a test set: weights go in, correctness comes out.
+"""The one place where tune_ssl opens a test set: weights, or fitted reference lines, go in,
+correctness comes out.
 
 It is done in processes of their own that train nothing and choose nothing; the process that
 named the winner gets yes and no per image, and never an image.
@@ -77,6 +78,10 @@ class SealedTest:
             UserError: a file is gone or not as it was stored, or is of other classes.
         """
         return self._pool.map(_measured, weights)
+
+    def refer(self, models: Sequence[Any]) -> Iterator[str]:
+        """Yield for each fitted model of ``tune_ssl.references`` which images it classified, packed."""
+        return self._pool.map(_referred, models)
 
 
 @contextmanager
@@ -175,6 +180,13 @@ def _measured(weights: StoredWeights) -> str:
         )
     evaluation = classified(data, _images(), _device(), Path(name).name)
     return pack_correct(evaluation.correct)
+
+
+def _referred(model: Any) -> str:
+    from tune_ssl.references import predicted
+
+    test = _images()
+    return pack_correct(predicted(model, test.images) == test.labels)
 
 
 def _device() -> str:

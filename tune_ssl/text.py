@@ -1,4 +1,4 @@
-"""Small pieces of text: shares, durations, sizes."""
+"""Small pieces of text: shares, durations, sizes, methods."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def method_text(algorithm: str, divergence: str | None) -> str:
+    """Return a method and its divergence as people write them."""
+    return algorithm if divergence is None else f"{algorithm} / {divergence}"

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SMALL = "--trials 3 --max-steps 18 --model wrn-10-1 --batch-size 8 --image-size 8 --no-dashboard"
+COMPARISON = "--trials 2 --max-steps 18 --seeds 3 --no-dashboard"
 SEARCHES_HERE = ("--alg ict --trials 50", "--dataset folder")
 NEEDS_OTHER_MACHINES = ("--gpus-per-trial", "--address")
 
@@ -55,6 +56,8 @@ def test_every_command_does_what_it_says(photos: Path) -> None:
         arguments = shlex.split(command)
         if any(flag in command for flag in NEEDS_OTHER_MACHINES):
             arguments.append("--help")  # refuses a flag there is not
+        elif command.startswith("compare"):
+            arguments += COMPARISON.split()
         elif any(words in command for words in SEARCHES_HERE):
             size = SMALL if "folder" in command else SMALL.replace("--image-size 8", "")
             arguments += size.split()

@@ -408,7 +408,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def drive_without_cluster(job, directory, invocation, console, *, fresh, **options):
+def drive_without_cluster(job, directory, invocation, console, *, fresh, cluster=None, **options):
     """Do what ``driving.run_job`` does, with workers of ``FakeWork`` in the place of a cluster.
 
     ``interrupted_after`` reports a signal comes, or with ``lost`` the driver is gone without a word.
@@ -435,6 +435,7 @@ def drive_without_cluster(job, directory, invocation, console, *, fresh, **optio
             storage,
             record=job.record,
             weights_kept=job.weights_kept,
+            limits=invocation.limits,
             clock=clock,
         )
         driver.tidy()
@@ -442,6 +443,7 @@ def drive_without_cluster(job, directory, invocation, console, *, fresh, **optio
         workers = Workers(driver, factory, storage, slots=2)
         reports = 0
         while not driver.finished() or workers.busy:
+            driver.check_limits()
             workers.fill()
             reports += len(workers.turn())
             if interrupted_after is not None and reports >= interrupted_after:

@@ -37,7 +37,7 @@ def no_cluster(monkeypatch) -> None:
     def refuse(*_arguments):
         raise AssertionError("a cluster was asked for")
 
-    monkeypatch.setattr(driving, "_connected", refuse)
+    monkeypatch.setattr(driving, "connected_for", refuse)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 

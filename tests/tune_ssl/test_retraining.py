@@ -129,3 +129,38 @@ class TestKept:
         one = table_of()
         assert dataclasses.replace(one, id="other").table() == one.table()
         assert table_of(draws=4).table() != one.table()
+
+
+class TestGroups:
+    @pytest.fixture
+    def grouped(self) -> Retrainings:
+        """Return two configurations in the first group and two in the second, on three draws each."""
+        whole = table_of(("a", "b", "c", "d"), draws=6)
+        settings = dataclasses.replace(whole.settings, trials=12)
+        return dataclasses.replace(whole, settings=settings, groups=2)
+
+    def test_each_has_draws_of_its_own(self, grouped):
+        drawn: dict[str, list[int]] = {}
+        for number in range(12):
+            configuration, draw = grouped.at(number)
+            drawn.setdefault(configuration.name, []).append(draw.split_seed)
+        first, second = [1000, 1001, 1002], [1003, 1004, 1005]
+        assert drawn == {"a": first, "b": first, "c": second, "d": second}
+
+    def test_columns_are_counted_in_each(self, grouped):
+        assert [grouped.place(number) for number in (0, 1, 4, 6, 11)] == [
+            (0, 0),
+            (1, 0),
+            (0, 2),
+            (2, 0),
+            (3, 2),
+        ]
+
+    def test_what_is_queued_is_what_is_trained(self, grouped):
+        for number, first in enumerate(grouped.first_trials()):
+            configuration, draw = grouped.at(number)
+            assert first.params == {"configuration": configuration.name, "draw": draw.split_seed}
+
+    def test_they_are_read_back_and_a_plain_table_does_not_speak_of_them(self, grouped):
+        assert Retrainings.from_mapping(grouped.to_mapping()) == grouped
+        assert "groups" not in table_of().to_mapping()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tests.tune_ssl.fakes import FakeClock, Fault, Run, begin, small_config
 from tune_ssl.run import RunDirectory
-from tune_ssl.text import duration, percent, size
+from tune_ssl.text import duration, method_text, percent, size
 from tune_ssl.views import live, tables
 from tune_ssl.views.live import LINE_SECONDS, REFRESH_SECONDS, ROWS_SHOWN, LiveView
 from tune_ssl.workflows import results
@@ -69,8 +69,8 @@ class TestText:
         assert size(count) == text
 
     def test_a_method_and_its_divergence(self):
-        assert tables.method_text("ict", "mse") == "ict / mse"
-        assert tables.method_text("supervised", None) == "supervised"
+        assert method_text("ict", "mse") == "ict / mse"
+        assert method_text("supervised", None) == "supervised"
 
 
 class Screen:

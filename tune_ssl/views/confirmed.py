@@ -12,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tune_ssl.text import percent
+from tune_ssl.text import method_text, percent
 from tune_ssl.views.messages import say
-from tune_ssl.views.tables import method_text, metric_name
+from tune_ssl.views.tables import metric_name
 
 WIDER_THAN_A_TABLE = 400
 """In characters: a narrow terminal breaks lines, where rich would cut figures."""

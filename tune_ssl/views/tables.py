@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tune_ssl.text import duration, percent
+from tune_ssl.text import duration, method_text, percent
 from tune_ssl.views.messages import say
 
 if TYPE_CHECKING:
@@ -56,11 +56,6 @@ def value_text(record: Mapping[str, Any]) -> str:
     balanced = record["metric"] == "balanced_accuracy"
     value = record["validation_balanced_accuracy" if balanced else "validation_accuracy"]
     return f"{percent(value)} ± {percent(record['validation_standard_error'])}"
-
-
-def method_text(algorithm: str, divergence: str | None) -> str:
-    """Return a method and its divergence as people write them."""
-    return algorithm if divergence is None else f"{algorithm} / {divergence}"
 
 
 def parameters_table(records: Sequence[Mapping[str, Any]]) -> Table:

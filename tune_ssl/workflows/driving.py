@@ -98,9 +98,18 @@ class Job(Protocol):
 
 
 def run_job(
-    job: Job, directory: RunDirectory, invocation: Invocation, console: Console, *, fresh: bool
+    job: Job,
+    directory: RunDirectory,
+    invocation: Invocation,
+    console: Console,
+    *,
+    fresh: bool,
+    cluster: Cluster | None = None,
 ) -> SearchDriver:
     """Drive a job's trials until they are finished, a limit is reached or a signal comes.
+
+    Args:
+        cluster: one that is connected, for jobs that follow each other; None to connect for this one.
 
     Returns:
         The driver, closed; its study says what became of the trials.
@@ -113,7 +122,8 @@ def run_job(
         if not fresh:
             stack.enter_context(run_lock(directory, steal=invocation.steal_lock))
         stack.enter_context(stdout_to_stderr())
-        cluster = stack.enter_context(_connected(invocation, job.image_bytes))
+        if cluster is None:
+            cluster = stack.enter_context(connected_for(invocation, job.image_bytes))
         job = job.on_cluster(cluster, console)
         if fresh:
             directory.create()
@@ -180,7 +190,12 @@ def removed_if_unusable(directory: RunDirectory) -> Iterator[None]:
 
 
 @contextmanager
-def _connected(invocation: Invocation, image_bytes: int) -> Iterator[Cluster]:
+def connected_for(invocation: Invocation, image_bytes: int) -> Iterator[Cluster]:
+    """Be connected to the cluster an invocation asks for; ``image_bytes`` are shipped to it.
+
+    Raises:
+        UserError: there is none at the address, or Ray's token cannot be protected.
+    """
     from tune_ssl.on_ray.cluster import connected, protect_token
 
     ship: tuple[Any, ...] = ()

@@ -15,9 +15,8 @@ from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
 from tune_ssl import machine
 from tune_ssl.run import AUTO, RunConfig
-from tune_ssl.text import size
+from tune_ssl.text import method_text, size
 from tune_ssl.views.messages import say
-from tune_ssl.views.tables import method_text
 
 IMBALANCED = 2.0
 """From this ratio of the largest to the smallest class on, a folder's metric is balanced."""
@@ -166,6 +165,15 @@ def describe_starts(config: RunConfig, shared: SplitImages, console: Console) ->
         say(console, f"warning: {move}")
 
 
+def planned_steps(config: RunConfig) -> int:
+    """Return the steps of all trials together if they are cut as planned."""
+    rungs, factor = config.rungs(), config.reduction_factor
+    return sum(
+        max(1, config.trials // factor**place) * (step - before)
+        for place, (before, step) in enumerate(zip((0, *rungs), rungs, strict=False))
+    )
+
+
 def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
     """Return what a search would do, line by line, for ``--dry-run``."""
     space = config.space(shared.num_classes)
@@ -173,11 +181,7 @@ def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
     rungs = config.rungs()
     defaults = min(len(cells), max(1, config.trials // 2))
     given = f", then {len(config.start_from)} of --config" if config.start_from else ""
-    factor = config.reduction_factor
-    least = sum(
-        max(1, config.trials // factor**place) * (step - before)
-        for place, (before, step) in enumerate(zip((0, *rungs), rungs, strict=False))
-    )
+    least = planned_steps(config)
     batch = config.resolved_batch_size
     precision = "" if config.precision == "auto" else f" in {config.precision}"
     return [

@@ -1,6 +1,6 @@
 """Retraining a table of configurations and draws, and opening the test set when all is trained.
 
-What ``confirm`` does when it knows what to retrain; ``compare`` will, too. Everything goes by the
+What ``confirm`` and ``compare`` do when they know what to retrain. Everything goes by the
 engine of a search: kills, drains, lost nodes, checkpoints, several machines. Then, in this order:
 the winner is named from the validation images and written down; the ledger is told; the test
 images are opened, in processes of their own; what they gave is written down.
@@ -21,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,16 +63,42 @@ MOST_PROCESSES = 8
 WINNER, TEST, RESULTS, SEARCHED = "winner.json", "test.json", "result.json", "search.json"
 
 
+Trials = Sequence[FrozenTrial]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What is made of retrainings that are finished.
+
+    Args:
+        order: returns what competes by validation, the winner first.
+        figures: returns every figure, of the test too; the last argument are ``searched``.
+        results: the file below the run's folder that keeps them.
+    """
+
+    order: Callable[[Retrainings, Trials], Sequence[Named]]
+    figures: Callable[
+        [Retrainings, Trials, OpenedTest, Sequence[Mapping[str, Any]]], dict[str, Any]
+    ]
+    results: str = RESULTS
+
+
+CONFIRMATION = Judgement(order=name_winner, figures=confirmation)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RetrainingJob:
     """Retrainings over their draws; see ``Job``.
 
-    ``searched`` are the complete trials of the search, see ``confirmation``; a new run keeps them.
+    Args:
+        searched: complete trials of the search, see ``confirmation``; a new run keeps them.
+        references: names of the reference lines that are fitted on the same draws.
     """
 
     retrainings: Retrainings
     draws: Mapping[int, SplitImages]
     searched: Sequence[Mapping[str, Any]] = ()
+    references: Sequence[str] = ()
     weights_kept: int | None = None  # the test needs all
 
     @property
@@ -229,25 +255,30 @@ def retrain(
     console: Console,
     *,
     fresh: bool,
+    judgement: Judgement = CONFIRMATION,
+    cluster: Cluster | None = None,
 ) -> Retrained:
     """Train what is not trained yet, name the winner, and test what is not tested yet.
+
+    Args:
+        cluster: see ``run_job``.
 
     Raises:
         UserError: something given cannot be used, or a retraining failed.
         StoppedError: a file could not be written.
     """
-    if fresh or not _all_finished(directory, job.settings.trials):
-        driver = run_job(job, directory, invocation, console, fresh=fresh)
+    if fresh or not all_finished(directory, job.settings.trials):
+        driver = run_job(job, directory, invocation, console, fresh=fresh, cluster=cluster)
         code, message = how_it_ended(driver, directory)
         if code != DONE:
             return Retrained(exit_code=code, directory=directory, message=message)
     with run_lock(directory, steal=invocation.steal_lock):
         trials = _trials(directory)
-        order = name_winner(job.retrainings, trials)
+        order = judgement.order(job.retrainings, trials)
         _write_winner(directory, order, console)
-        test = _tested(job.retrainings, directory, ledger, trials, console)
-        result = confirmation(job.retrainings, trials, test, _searched(directory))
-        directory.write_json(RESULTS, result)
+        test = _tested(job, directory, ledger, trials, console)
+        result = judgement.figures(job.retrainings, trials, test, _searched(directory))
+        directory.write_json(judgement.results, result)
     return Retrained(
         exit_code=DONE,
         directory=directory,
@@ -271,7 +302,7 @@ def _sha256(texts: Sequence[str]) -> str:
     return hashlib.sha256("|".join(texts).encode()).hexdigest()
 
 
-def _all_finished(directory: RunDirectory, asked: int) -> bool:
+def all_finished(directory: RunDirectory, asked: int) -> bool:
     """Return whether nothing is left to train, so that no cluster is needed."""
     if not directory.journal_path.is_file():
         return False
@@ -307,7 +338,7 @@ def _write_winner(directory: RunDirectory, order: Sequence[Named], console: Cons
 
 
 def _tested(
-    retrainings: Retrainings,
+    job: RetrainingJob,
     directory: RunDirectory,
     ledger: Path,
     trials: Sequence[FrozenTrial],
@@ -317,7 +348,8 @@ def _tested(
     path = directory.path / TEST
     if path.exists():
         return OpenedTest.from_mapping(json.loads(path.read_text()))
-    settings = retrainings.settings
+    settings = job.settings
+    models = _fitted(job)
     place = SealedImages(
         dataset=settings.dataset,
         data_dir=settings.data_dir,
@@ -330,7 +362,8 @@ def _tested(
     processes = max(1, min(at_once, len(weights), MOST_PROCESSES))
     try:
         with stdout_to_stderr(), sealed_test(place, processes) as sealed:
-            results = _open_and_measure(sealed, weights, retrainings, directory, ledger, console)
+            opened = _open(sealed, job.retrainings, directory, ledger, console)
+            results = _measured(sealed, opened, weights, models)
     except BrokenProcessPool as error:
         raise StoppedError(
             f"a process that tests was ended from outside, by lack of memory maybe ({error}); all retrainings "
@@ -340,14 +373,23 @@ def _tested(
     return results
 
 
-def _open_and_measure(
+def _fitted(job: RetrainingJob) -> dict[str, list[Any]]:
+    """Return the reference lines, fitted on every draw: done before the test set is opened."""
+    from tune_ssl.references import REFERENCES
+
+    return {
+        name: [REFERENCES[name](drawn) for drawn in job.draws.values()] for name in job.references
+    }
+
+
+def _open(
     sealed: SealedTest,
-    weights: Mapping[int, StoredWeights],
     retrainings: Retrainings,
     directory: RunDirectory,
     ledger: Path,
     console: Console,
 ) -> OpenedTest:
+    """Open the test set and count it, before anything is measured."""
     opened = sealed.open()
     try:
         opening = count_opening(
@@ -371,14 +413,25 @@ def _open_and_measure(
         console,
         f"opening {opening} of the test set ({len(opened.labels)} images), counted in {ledger}",
     )
-    correct = dict(zip(weights, sealed.measure(list(weights.values())), strict=True))
     return OpenedTest(
         sha256=opened.sha256,
         opening=opening,
         labels=opened.labels,
         class_names=opened.class_names,
-        correct=correct,
+        correct={},
     )
+
+
+def _measured(
+    sealed: SealedTest,
+    opened: OpenedTest,
+    weights: Mapping[int, StoredWeights],
+    models: Mapping[str, Sequence[Any]],
+) -> OpenedTest:
+    """Return an opened test with what every retraining, and every reference line, classified."""
+    correct = dict(zip(weights, sealed.measure(list(weights.values())), strict=True))
+    references = {name: list(sealed.refer(own)) for name, own in models.items()}
+    return dataclasses.replace(opened, correct=correct, references=references)
 
 
 def _weights(root: str, trials: Sequence[FrozenTrial]) -> dict[int, StoredWeights]:

@@ -21,10 +21,10 @@ from tune_ssl.driver import SearchDriver
 from tune_ssl.run import AUTO, RunConfig, RunDirectory, new_run, trial_seed, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import SearchStudy
+from tune_ssl.text import method_text
 from tune_ssl.trial import TrainingFactory
 from tune_ssl.views.export import export_records
 from tune_ssl.views.live import best_so_far
-from tune_ssl.views.tables import method_text
 from tune_ssl.workflows.driving import Invocation, how_it_ended, run_job
 from tune_ssl.workflows.opening import open_study
 from tune_ssl.workflows.plan import (
@@ -71,7 +71,7 @@ def search(
     config = with_own_places(config, directory.name)
     shared = prepare(config.data())
     config = with_data(config, shared)
-    return _run(config, directory, shared, invocation, console, fresh=True)
+    return run_search(config, directory, shared, invocation, console, fresh=True)
 
 
 def resume(
@@ -98,7 +98,7 @@ def resume(
     if concurrency is not None:
         config = dataclasses.replace(config, concurrency=concurrency)
     shared = prepare(config.data())
-    return _run(config, directory, shared, invocation, console, fresh=False)
+    return run_search(config, directory, shared, invocation, console, fresh=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ class SearchJob:
         return best_so_far(trials)
 
 
-def _run(
+def run_search(
     config: RunConfig,
     directory: RunDirectory,
     shared: SplitImages,
@@ -178,9 +178,18 @@ def _run(
     console: Console,
     *,
     fresh: bool,
+    cluster: Cluster | None = None,
 ) -> Outcome:
+    """Run a search whose settings and images are at hand, or go on with it.
+
+    Args:
+        cluster: see ``run_job``.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
     job = SearchJob(settings=config, shared=shared)
-    driver = run_job(job, directory, invocation, console, fresh=fresh)
+    driver = run_job(job, directory, invocation, console, fresh=fresh, cluster=cluster)
     return _outcome(driver, driver.config, directory, shared)
 
 

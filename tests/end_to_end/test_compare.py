@@ -1,0 +1,69 @@
+"""A comparison on a real Ray: killed in the middle of a cell, gone on with, equal to an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.command import Running, ended_trials, outcome_of, run, trials_of
+
+pytestmark = pytest.mark.slow
+
+COMPARE = (
+    *("compare", "--alg", "pi", "--trials", "3", "--seeds", "3", "--max-steps", "18"),
+    *("--scheduler", "none", "--concurrency", "1", "--no-dashboard", "--format", "json"),
+)
+PARTS = ("cells/supervised", "cells/pi_model-mse", "retrainings")
+
+
+def openings(cwd: Path) -> int:
+    path = cwd / "runs" / "test_openings.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def figures(stdout: str) -> dict[str, Any]:
+    """Return what was measured, without times and places."""
+    result = json.loads(stdout)
+    del result["test"]["opening"]
+    for row in result["cells"]:
+        del row["device_seconds"]
+        for one in row["searched"]:
+            del one["origin"]["device_seconds"], one["origin"]["training_seconds"]
+            for retraining in one["retrainings"]:
+                del retraining["device_seconds"], retraining["weights"]
+    return result
+
+
+def test_killed_in_its_second_cell_it_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path):
+    whole = run(*COMPARE, "--name", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stderr.count("ray: this host") == 3  # parts, on one Ray
+    assert openings(tmp_path) == 1
+
+    folder = tmp_path / "runs" / "killed"
+    killed = Running(*COMPARE, "--name", "killed", cwd=tmp_path)
+    killed.wait_until(lambda: ended_trials(folder / PARTS[1]) >= 1, timeout=300)
+    killed.process.kill()
+    assert killed.end() == -signal.SIGKILL
+    assert len(trials_of(folder / PARTS[1])) < 3 or not (folder / PARTS[2]).exists()
+    assert [trial.state.name for trial in trials_of(folder / PARTS[0])] == ["COMPLETE"] * 3
+    assert not (folder / "result.json").exists()
+    first_cell = (folder / PARTS[0] / "study.journal").read_bytes()
+    assert openings(tmp_path) == 1
+
+    resumed = run("resume", "killed", "--format", "json", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (folder / PARTS[0] / "study.journal").read_bytes() == first_cell
+    for part in PARTS:
+        assert outcome_of(folder / part) == outcome_of(folder.with_name("whole") / part)
+    assert figures(resumed.stdout) == figures(whole.stdout)
+    assert openings(tmp_path) == 2
+
+    told_again = run(*COMPARE, "--name", "killed", cwd=tmp_path)
+    assert (told_again.returncode, told_again.stdout) == (0, resumed.stdout)
+    assert "ray:" not in told_again.stderr
+    assert openings(tmp_path) == 2

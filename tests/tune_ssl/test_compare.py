@@ -1,0 +1,493 @@
+"""What compare does around the engine: cells in turn, what is done stays, one opening for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import json
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ssl_core.errors import UserError
+from tests.tune_ssl.fakes import (
+    draws_of,
+    drive_without_cluster,
+    outcome,
+    small_config,
+    tiny_images,
+    tree,
+)
+from tests.tune_ssl.test_confirm import IMAGES, FakeSealedTest, KilledError
+from tune_ssl import cli
+from tune_ssl.run import RunDirectory, run_lock
+from tune_ssl.study import SECONDS, read_trials
+from tune_ssl.trial import pack_correct
+from tune_ssl.views import compared as view
+from tune_ssl.workflows import compare as workflow
+from tune_ssl.workflows import plan, retrain
+from tune_ssl.workflows import search as search_workflow
+from tune_ssl.workflows.driving import DONE, DRAINED, LIMIT, Invocation
+
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
+
+class FakeSealed(FakeSealedTest):
+    """Classifies by the weights' bytes; reference lines get half of the images right."""
+
+    def refer(self, models):
+        assert self.opened == 1
+        for _ in models:
+            yield pack_correct(np.arange(IMAGES) < IMAGES // 2)
+
+
+class Comparing:
+    """A comparison without cluster or test set, as many times as it is called."""
+
+    def __init__(self, folder, monkeypatch, **asked) -> None:
+        self.output = folder / "runs"
+        self._monkeypatch = monkeypatch
+        settings = small_config(alg=("mean_teacher",), metric="accuracy", trials=4)
+        changes = asked.pop("settings", {})
+        self.settings = dataclasses.replace(settings, **changes)
+        self.asked = {"claim": "cells", "budget_per_cell": None, "seeds": 3, "repeats": 1} | asked
+        self.name = self.asked.pop("name", "it")
+        self.directory = RunDirectory(self.output / self.name)
+        self.own = RunDirectory(self.directory.path / "retrainings")
+        self.sealed = FakeSealed(self.own.path)
+        self.connected = 0
+        monkeypatch.setattr(workflow, "prepare", self._prepare)
+        monkeypatch.setattr(workflow, "draw_images", draws_of)
+        monkeypatch.setattr(workflow, "connected_for", self._connected)
+        monkeypatch.setattr(retrain, "sealed_test", self._sealed_test)
+
+    def _prepare(self, data):
+        return dataclasses.replace(tiny_images(), fingerprint=f"{data.split_seed:064x}")
+
+    @contextmanager
+    def _connected(self, invocation, image_bytes):
+        self.connected += 1
+        yield SimpleNamespace()
+
+    @contextmanager
+    def _sealed_test(self, place, processes):
+        yield self.sealed
+
+    def prepared(self, **changes):
+        asked = workflow.comparison_of(dataclasses.replace(self.settings, **changes), **self.asked)
+        return workflow.prepare_compare(asked, name=self.name, output=str(self.output), here=True)
+
+    def engine(self, **options) -> None:
+        """Say what happens to the trials: ``interrupted_after`` reports of all cells together."""
+        left = options.pop("interrupted_after", None)
+        self.driven: list[str] = []
+
+        def drive(job, directory, invocation, console, *, fresh, cluster=None):
+            self.driven.append(directory.name)
+            after = (
+                {} if left is None or len(self.driven) < left[0] else {"interrupted_after": left[1]}
+            )
+            return drive_without_cluster(
+                job,
+                directory,
+                invocation,
+                console,
+                fresh=fresh,
+                cluster=cluster,
+                **after,
+                **options,
+            )
+
+        self._monkeypatch.setattr(search_workflow, "run_job", drive)
+        self._monkeypatch.setattr(retrain, "run_job", drive)
+
+    def __call__(self, **engine):
+        self.engine(**engine)
+        self.console = Console(file=io.StringIO(), width=300)
+        return workflow.compare(self.prepared(), Invocation(), self.console)
+
+    def said(self) -> str:
+        return self.console.file.getvalue()
+
+    def openings(self) -> list[dict]:
+        path = self.output / "test_openings.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def trials(self, folder: str):
+        return read_trials(self.directory.path / folder / "study.journal")[0]
+
+
+@pytest.fixture
+def comparing(tmp_path, monkeypatch):
+    return functools.partial(Comparing, tmp_path, monkeypatch)
+
+
+def figures(result):
+    """Return a result without what is of one machine at one time."""
+    kept = json.loads(json.dumps(result))
+    kept["test"].pop("opening")
+    for row in kept["cells"]:
+        del row["device_seconds"]
+        for one in row["searched"]:
+            del one["origin"]["device_seconds"], one["origin"]["training_seconds"]
+            for retraining in one["retrainings"]:
+                del retraining["device_seconds"], retraining["weights"]
+    return kept
+
+
+CELLS = ("cells/supervised", "cells/mean_teacher-mse")
+
+
+class TestRun:
+    def test_every_cell_is_searched_then_all_winners_are_tested_once(self, comparing):
+        it = comparing()
+        ended = it()
+        assert ended.exit_code == DONE
+        assert it.driven == ["supervised", "mean_teacher-mse", "retrainings"]
+        assert [len(it.trials(cell)) for cell in CELLS] == [4, 4]
+        assert (it.sealed.opened, it.sealed.measured) == (1, 6)
+        (opening,) = it.openings()
+        assert opening["configurations"] == ["supervised", "mean_teacher / mse"]
+        assert json.loads((it.directory.path / "result.json").read_text()) == ended.result
+        assert it.connected == 1, "all cells share one cluster"
+
+    def test_a_winner_is_retrained_as_its_search_trained_it_on_other_draws(self, comparing):
+        it = comparing()
+        it()
+        for row in it().result["cells"]:
+            (found,) = row["searched"]
+            record = it.directory.path / found["origin"]["run"] / "trials"
+            trained = (record / f"{found['origin']['trial']:04d}" / "config.yaml").read_text()
+            for name, value in found["parameters"].items():
+                assert f"{name}: {value}" in trained
+            assert [one["split_seed"] for one in found["retrainings"]] == [1000, 1001, 1002]
+
+    def test_a_cell_is_an_ordinary_run(self, comparing):
+        from tune_ssl.workflows import results
+
+        it = comparing()
+        it()
+        run = RunDirectory.open("it/cells/mean_teacher-mse", str(it.output))
+        assert results.status(run).counts.finished == 4
+        assert results.best_records(run, 1)[0]["algorithm"] == "mean_teacher"
+
+    def test_the_reference_lines_are_measured_on_the_same_draws(self, comparing):
+        lines = comparing()().result["references"]
+        assert [(line["name"], len(line["correct"])) for line in lines] == [
+            ("1-NN", 3),
+            ("LabelSpreading", 3),
+        ]
+        assert lines[0]["test"]["mean"] == 0.5
+
+    def test_repeated_it_tells_the_same_and_touches_nothing(self, comparing):
+        it = comparing()
+        first = it().result
+        before = tree(it.directory.path)
+        again = it(interrupted_after=(1, 0))
+        assert again.result == first
+        assert (it.driven, it.connected, it.sealed.opened) == ([], 1, 1)
+        assert tree(it.directory.path) == before
+
+    @pytest.mark.parametrize("cell", [1, 2, 3])
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_interrupted_in_any_part_it_ends_the_same(self, comparing, cell, lost):
+        whole = comparing(name="whole")
+        expected = whole().result
+        it = comparing()
+        if lost:
+            with pytest.raises(KeyboardInterrupt):
+                it(interrupted_after=(cell, 2), lost=True)
+        else:
+            ended = it(interrupted_after=(cell, 2))
+            assert (ended.exit_code, ended.result) == (DRAINED, None)
+            assert f"resume {it.directory.path}" in ended.message
+        assert it.sealed.opened == 0
+        finished = {folder: tree(it.directory.path / folder) for folder in CELLS[: cell - 1]}
+        it.engine()
+        ended = workflow.resume_compare(
+            it.directory, Invocation(), Console(file=io.StringIO()), concurrency=None, data_dir=None
+        )
+        assert ended.exit_code == DONE
+        assert it.driven == ["supervised", "mean_teacher-mse", "retrainings"][cell - 1 :]
+        for folder, before in finished.items():
+            assert tree(it.directory.path / folder) == before
+        assert figures(ended.result) == figures(expected)
+        for folder in (*CELLS, "retrainings"):
+            assert outcome(it.trials(folder)) == outcome(whole.trials(folder))
+
+    def test_killed_while_it_tests_it_does_not_count_again(self, comparing):
+        it = comparing()
+        it.sealed.broken = True
+        with pytest.raises(KilledError):
+            it()
+        it.sealed.broken = False
+        it.sealed.opened = 0
+        assert it().result["test"]["opening"] == 1
+        assert len(it.openings()) == 1
+
+    def test_repeats_are_searches_of_their_own_on_draws_of_their_own(self, comparing):
+        it = comparing(repeats=3)
+        result = it().result
+        assert it.driven == [
+            f"{cell}-search-{repeat}"
+            for repeat in (1, 2, 3)
+            for cell in ("supervised", "mean_teacher-mse")
+        ] + ["retrainings"]
+        settings = [
+            RunDirectory(it.directory.path / f"cells/supervised-search-{repeat}").read_config()
+            for repeat in (1, 2, 3)
+        ]
+        assert [(one.split_seed, one.seed) for one in settings] == [(0, 0), (1, 1), (2, 2)]
+        assert it.sealed.measured == 18
+        assert it.sealed.opened == 1
+        row = result["cells"][0]
+        draws = [one["split_seed"] for found in row["searched"] for one in found["retrainings"]]
+        assert len(set(draws)) == 9
+
+    def test_a_claim_about_methods_has_one_joint_search_for_each(self, comparing):
+        it = comparing(claim="methods", settings={"divergence": ("mse", "kl")})
+        result = it().result
+        assert it.driven[:2] == ["supervised", "mean_teacher"]
+        assert [len(it.trials(f"cells/{name}")) for name in it.driven[:2]] == [8, 8]
+        assert {row["name"] for row in result["cells"]} == {"supervised", "mean_teacher"}
+
+
+class TestBudgetInDeviceTime:
+    def test_every_cell_ends_when_it_is_used_up(self, comparing):
+        it = comparing(budget_per_cell=100.0)
+        assert it().exit_code == DONE
+        for cell in CELLS:
+            spent = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in it.trials(cell))
+            assert 100.0 <= spent < 120.0  # two slots, slices of five seconds
+        assert it().exit_code == DONE
+        assert it.driven == []
+
+    def test_a_time_limit_ends_the_command_and_not_the_budget(self, comparing, monkeypatch):
+        it = comparing()
+
+        def drive(job, directory, invocation, console, *, fresh, cluster=None):
+            driver = drive_without_cluster(
+                job, directory, invocation, console, fresh=fresh, interrupted_after=2
+            )
+            driver.limit_reached = True
+            return driver
+
+        monkeypatch.setattr(search_workflow, "run_job", drive)
+        ended = workflow.compare(it.prepared(), Invocation(), Console(file=io.StringIO()))
+        assert (ended.exit_code, ended.result) == (LIMIT, None)
+        assert "cell supervised" in ended.message
+
+
+class TestRefused:
+    def test_another_comparison_under_the_same_name(self, comparing):
+        it = comparing()
+        it(interrupted_after=(1, 2))
+        with pytest.raises(UserError, match="'it' was begun with other cells, trials"):
+            it.prepared(trials=5)
+
+    def test_pace_and_place_may_change(self, comparing):
+        it = comparing()
+        it(interrupted_after=(1, 2))
+        assert it.prepared(concurrency=1).comparison.settings.concurrency == 1
+
+    def test_a_second_driver(self, comparing):
+        it = comparing()
+        it(interrupted_after=(1, 2))
+        with run_lock(it.directory), pytest.raises(UserError, match="held by another driver"):
+            it()
+
+    def test_a_cell_that_was_given_more_than_the_others(self, comparing):
+        it = comparing()
+        it(interrupted_after=(3, 0))
+        (it.own.path / "config.yaml").unlink()
+        cell = RunDirectory(it.directory.path / CELLS[0])
+        cell.write_config(dataclasses.replace(cell.read_config(), trials=9))
+        with pytest.raises(UserError, match="cell supervised has 9 trials and its budget is 4"):
+            it()
+
+    def test_nothing_is_written_before_it_begins(self, comparing, tmp_path):
+        it = comparing()
+        it.prepared()
+        assert tree(tmp_path) == {}
+
+
+class TestBill:
+    def test_it_says_cells_budgets_and_trainings(self, comparing):
+        bill = "\n".join(comparing(settings={"divergence": ("mse", "kl")}).prepared().bill)
+        assert "comparing: supervised, mean_teacher / mse, mean_teacher / kl" in bill
+        assert "claim: about cells, each with a search of 4 trials" in bill
+        assert "retrainings: 9, each search's best on 3 fresh draws" in bill
+        assert "warning: 3 draws are indicative only" in bill
+
+    def test_of_repeats_and_device_time(self, comparing):
+        bill = "\n".join(comparing(repeats=3, budget_per_cell=600.0).prepared().bill)
+        assert "each with 3 searches of 10 min 00 s of device time" in bill
+        assert "retrainings: 18" in bill
+        assert "warning: 3 searches are indicative only" in bill
+
+    def test_and_what_is_done_already(self, comparing):
+        it = comparing()
+        assert "searched so far" not in "\n".join(it.prepared().bill)
+        it(interrupted_after=(2, 1))
+        assert "searched so far: 1 of 2" in "\n".join(it.prepared().bill)
+
+    def test_a_rough_time_of_searches_and_retrainings(self, comparing):
+        seconds = {"supervised": 1.0, "mean_teacher": 2.0}
+        it = comparing(settings={"trials": 9})
+        asked = it.prepared().comparison
+        searched = plan.planned_steps(asked.search_settings(asked.cells()[0], 0))
+        assert searched == 9 * 3 + 3 * 6 + 1 * 18  # rungs at 3, 9, 27; a third goes on
+        assert workflow.rough_device_seconds(asked, seconds) == 3 * searched + 3 * 27 * 3
+        timed = dataclasses.replace(asked, budget_per_cell=100.0, repeats=3)
+        assert workflow.rough_device_seconds(timed, seconds) == 3 * (200 + 3 * 27 * 3)
+
+    def test_steps_of_each_method_are_timed_here(self, comparing, monkeypatch):
+        monkeypatch.setattr(workflow, "TIMED_STEPS", 1)
+        it = comparing()
+        asked = it.prepared().comparison
+        monkeypatch.undo()
+        monkeypatch.setattr(workflow, "TIMED_STEPS", 1)
+        assert "of device time" in workflow.time_line(asked)
+
+
+class TestCommand:
+    ARGUMENTS = ("compare", "--alg", "mt", "--trials", "4", "--max-steps", "27", "--seeds", "3")
+
+    @pytest.fixture
+    def command(self, comparing, monkeypatch, capsys, tmp_path):
+        monkeypatch.chdir(tmp_path)
+
+        def run(*arguments: str) -> tuple[int, str, str]:
+            code = cli._run(list(arguments), debug=False)
+            return code, *capsys.readouterr()
+
+        return run
+
+    def it(self, comparing, name="it"):
+        it = comparing(name=name)
+        it.engine()
+        return it
+
+    def test_stdout_is_the_result_and_resume_tells_it_again(self, command, comparing):
+        self.it(comparing)
+        code, out, err = command(*self.ARGUMENTS, "--name", "it", "--format", "json")
+        assert code == 0, err
+        assert json.loads(out)["control"] == "supervised"
+        assert "cell 2 of 2: mean_teacher / mse, 4 trials" in err
+        assert command("resume", "it", "--format", "json")[:2] == (0, out)
+
+    def test_without_a_name_the_same_command_goes_on(
+        self, command, comparing, tmp_path, monkeypatch
+    ):
+        settings = small_config(alg=("supervised", "mean_teacher"), trials=4)
+        asked = workflow.comparison_of(
+            settings, claim="cells", budget_per_cell=None, seeds=3, repeats=1
+        )
+        it = self.it(comparing)
+        names = [
+            workflow.prepare_compare(one, name=None, output="runs", here=True).directory.name
+            for one in (asked, asked, dataclasses.replace(asked, seeds=4))
+        ]
+        assert names[0] == names[1] != names[2]
+        assert names[0].startswith("compare-digits-")
+        assert not it.output.exists()
+
+    def test_trials_and_device_time_are_not_both_a_budget(self, command):
+        code, _, err = command(*self.ARGUMENTS, "--budget-per-cell", "10m")
+        assert code == 2
+        assert "allowed: one of the two" in err
+
+    def test_a_budget_that_is_no_time(self, command):
+        code, _, err = command("compare", "--alg", "mt", "--budget-per-cell", "soon")
+        assert code == 2
+        assert "budget-per-cell is 'soon'; allowed: a duration" in err
+
+    def test_a_comparison_cannot_be_given_more_trials(self, command, comparing):
+        self.it(comparing)
+        command(*self.ARGUMENTS, "--name", "it")
+        code, _, err = command("resume", "it", "--trials", "9")
+        assert code == 2
+        assert "its budgets are equal and fixed" in err
+
+    def test_status_tells_of_every_part(self, command, comparing):
+        it = self.it(comparing)
+        it.engine(interrupted_after=(2, 2))
+        assert command(*self.ARGUMENTS, "--name", "it")[0] == DRAINED
+        code, out, _ = command("status", "it")
+        assert code == 0
+        assert "supervised: 4 of 4 finished" in out
+        assert "mean_teacher-mse: 0 of 4 finished" in out
+        assert "to come: retrainings" in out
+        told = json.loads(command("status", "it", "--format", "json")[1])
+        assert [one["name"] for one in told["begun"]] == [f"it/{cell}" for cell in CELLS]
+
+    def test_a_dry_run_writes_nothing(self, command, comparing, tmp_path, monkeypatch):
+        self.it(comparing)
+        monkeypatch.setattr(workflow, "time_line", lambda asked: "time: long")
+        code, out, _ = command(*self.ARGUMENTS, "--dry-run")
+        assert code == 0
+        assert "retrainings: 6" in out
+        assert "time: long" in out
+        assert tree(tmp_path) == {}
+
+
+class TestView:
+    @pytest.fixture
+    def result(self, comparing):
+        return comparing(settings={"divergence": ("kl",)})().result
+
+    def test_a_row_for_each_cell_and_line_in_every_form(self, result, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "60")
+        view.print_compared(result)
+        shown = {form: view.format_compared(result, form) for form in ("csv", "markdown", "latex")}
+        shown["table"] = capsys.readouterr().out
+        for form, text in shown.items():
+            for name in ("supervised", "mean_teacher / kl", "1-NN", "LabelSpreading"):
+                name = name.replace("_", r"\_") if form == "latex" else name
+                assert name in text, form
+        assert json.loads(view.format_compared(result, "json")) == result
+        for form in ("markdown", "latex", "table"):
+            assert "opening 1" in shown[form]
+            assert "onditional on the configuration found by one search" in shown[form]
+
+    def test_rows_are_as_wide_as_the_headings(self, result):
+        for row in view.rows(result):
+            assert len(row) == len(view.headings(result)) == len(view.LATEX_COLUMNS)
+
+    def test_figures_are_those_of_the_result(self, result):
+        first = result["cells"][0]
+        row = view.rows(result)[0]
+        assert row[1] == f"4 ({first['complete']})"
+        assert row[4] == view.interval_text(first["test"])
+        assert row[5] == " ".join(first["letters"])
+
+    def test_latex_escapes_what_it_would_read_otherwise(self):
+        assert view._escaped("a_b 5 % {x} \\") == r"a\_b 5 \% \{x\} \textbackslash{}"
+
+    def test_csv_is_a_row_each_with_equal_columns(self, result):
+        import csv
+
+        rows = list(csv.DictReader(io.StringIO(view.format_compared(result, "csv"))))
+        assert len(rows) == 4
+        assert sum(row["winner"] == "True" for row in rows) == 1
+        assert {row["opening"] for row in rows} == {"1"}
+        assert float(rows[0]["test.mean"]) == result["cells"][0]["test"]["mean"]
+
+    def test_warnings_are_printed(self, result):
+        result["left_out"] = ["vat / js"]
+        result["cells"][0]["diverged"] = 2
+        result["test"]["opening"] = 3
+        notes = "\n".join(view.notes(result))
+        assert "vat / js is left out" in notes
+        assert "2 of 3 retrainings" in notes
+        assert "judged 2 times before" in notes
+
+    def test_a_joint_search_says_what_it_found(self, comparing):
+        it = comparing(claim="methods", settings={"divergence": ("mse", "kl")})
+        result = it().result
+        result["cells"].sort(key=lambda row: row["name"])  # mean_teacher first
+        assert "(found: mean_teacher / " in view.notes(result)[0]

@@ -1,0 +1,200 @@
+"""What a comparison found: as a table in the terminal, Markdown, LaTeX, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tune_ssl.text import duration, method_text, percent
+from tune_ssl.views.confirmed import WIDER_THAN_A_TABLE, interval_text, points_text
+from tune_ssl.views.messages import say
+from tune_ssl.views.tables import metric_name
+
+LATEX_COLUMNS = "lrrrrlrlr"
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def print_compared(result: Mapping[str, Any]) -> None:
+    """Print the figures of a comparison on stdout, in the order of validation."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for heading, side in zip(headings(result), LATEX_COLUMNS, strict=True):
+        table.add_column(heading, justify="left" if side == "l" else "right", no_wrap=True)
+    for row in rows(result):
+        table.add_row(*row)
+    Console(highlight=False, width=WIDER_THAN_A_TABLE).print(table)
+    console = Console(highlight=False)
+    for note in notes(result):
+        say(console, note)
+
+
+def format_compared(result: Mapping[str, Any], form: str) -> str:
+    """Return the figures as ``json`` (everything), ``csv`` (a row each), ``markdown`` or ``latex``."""
+    if form == "json":
+        return json.dumps(result, indent=2) + "\n"
+    if form == "csv":
+        return _csv(result)
+    if form == "latex":
+        return _latex(result)
+    lines = [
+        f"| {' | '.join(_titles(result))} |",
+        f"|{'---|' * len(_titles(result))}",
+        *(f"| {' | '.join(row)} |" for row in rows(result)),
+        "",
+        *notes(result),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def headings(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what stands above the columns; no test figure without the number of its opening."""
+    return (
+        "cell",
+        "trials\n(full length)",
+        "search\nvalidation",
+        "retrained\nvalidation",
+        f"test {metric_name(result)}, opening {result['test']['opening']}\n(95 %)",
+        "group",
+        f"points above {result['control']}\n(95 %)",
+        "",
+        "search took\n(device time)",
+    )
+
+
+def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each cell, the winner first, then the reference lines."""
+    return [
+        *(
+            (
+                row["name"],
+                f"{row['trials']} ({row['complete']})",
+                percent(row["search_validation"]),
+                percent(row["validation"]),
+                *_test_columns(row),
+                duration(row["device_seconds"]),
+            )
+            for row in result["cells"]
+        ),
+        *((row["name"], "", "", "", *_test_columns(row), "") for row in result["references"]),
+    ]
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Return what the table's figures are about."""
+    test, searches, draws = result["test"], result["searches"], result["draws"]
+    winner = result["cells"][0]
+    times = f"{searches} x {draws}" if searches > 1 else f"{draws}"
+    told = [
+        f"Winner by the validation of {times} retrainings, named before the test set was opened: "
+        f"{result['winner']}{_found(winner)}.",
+        f"Test: {test['images']} images of {test['dataset']}, opening {test['opening']}; {result['labels']} labels to "
+        f"train + {result['validation_images']} to choose. Intervals cover draws of labels, seeds and test images; "
+        "groups, differences and verdicts are paired and hold together over the table; cells that share a "
+        f"letter are not distinguishable. {result['caption'].capitalize()}.",
+    ]
+    if result["references"]:
+        names = " and ".join(row["name"] for row in result["references"])
+        told.append(f"{names}: without a network and not tuned, on the same draws of labels.")
+    told += [
+        f"warning: {row['diverged']} of {searches * draws} retrainings of {row['name']} became non-finite and "
+        "count as all wrong."
+        for row in result["cells"]
+        if row["diverged"]
+    ]
+    told += [
+        f"warning: {name} is left out: a search of it has no trial of full length."
+        for name in result["left_out"]
+    ]
+    if test["opening"] > 1:
+        told.append(
+            f"These test images have judged {test['opening'] - 1} times before: what was chosen since may have "
+            "been chosen by them."
+        )
+    return told
+
+
+def _test_columns(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    difference = row["minus_control"]
+    return (
+        interval_text(row["test"]),
+        " ".join(row["letters"]),
+        "" if difference is None else points_text(difference),
+        str(row["verdict"]),
+    )
+
+
+def _found(row: Mapping[str, Any]) -> str:
+    """Return which method and divergence a joint search chose, where the cell's name does not say."""
+    found = [method_text(one["algorithm"], one["divergence"]) for one in row["searched"]]
+    names = list(dict.fromkeys(found))
+    return "" if names == [row["name"]] else f" (found: {', '.join(names)})"
+
+
+def _titles(result: Mapping[str, Any]) -> list[str]:
+    return [heading.replace("\n", " ") for heading in headings(result)]
+
+
+def _latex(result: Mapping[str, Any]) -> str:
+    """Return a table that needs no package; the caption says what the intervals are about."""
+    lines = [_titles(result), *rows(result)]
+    first, *rest = (" & ".join(map(_escaped, line)) + r" \\" for line in lines)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\begin{{tabular}}{{{LATEX_COLUMNS}}}",
+            r"\hline",
+            first,
+            r"\hline",
+            *rest,
+            r"\hline",
+            r"\end{tabular}",
+            rf"\caption{{{_escaped(' '.join(notes(result)))}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX_SPECIAL.get(character, character) for character in text)
+
+
+def _csv(result: Mapping[str, Any]) -> str:
+    text = io.StringIO()
+    flat = [_flat(row, result) for row in [*result["cells"], *result["references"]]]
+    writer = csv.DictWriter(text, list(flat[0]), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def _flat(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    difference = row["minus_control"] or {}
+    plain = ("trials", "complete", "device_seconds", "search_validation", "validation", "diverged")
+    return {
+        "cell": row["name"],
+        "winner": row["name"] == result["winner"],
+        "algorithm": row.get("algorithm", ""),
+        "divergences": " ".join(name for name in row.get("divergences", ()) if name),
+        **{key: row.get(key, "") for key in plain},
+        "searches": result["searches"],
+        "draws": result["draws"],
+        "opening": result["test"]["opening"],
+        **{f"test.{key}": value for key, value in row["test"].items()},
+        "letters": " ".join(row["letters"]),
+        **{f"minus_control.{key}": difference.get(key, "") for key in ("mean", "low", "high")},
+        "verdict": row["verdict"],
+    }

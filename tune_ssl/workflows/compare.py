@@ -1,0 +1,534 @@
+"""``compare``: a search for every cell with equal budgets, then their winners on the same fresh draws.
+
+One cell is searched after the other, on one Ray cluster: a search fills the machine, so that cells share
+it in turn. Then all winners are retrained together and tested in one opening, as ``confirm`` does it.
+
+::
+
+    OUTPUT/NAME/compare.yaml  what is compared, and with which budget
+        cells/CELL/           an ordinary search each: status, resume, report and export work on it
+        retrainings/          see ``workflows/retrain.py``
+        result.json           every figure, and all it is made of
+
+Whatever is done stays: repeated, or given to ``resume``, a comparison goes on with the first cell whose
+budget is not used up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FixedTrial, FrozenTrial
+from rich.console import Console
+
+from ssl_core.data.prepare import SplitImages, prepare
+from ssl_core.data.sources import check_has_test_images
+from ssl_core.errors import UserError
+from tune_ssl import comparison as judging
+from tune_ssl import machine
+from tune_ssl.comparison import CONTROL, Comparison, Searched, SearchedCell
+from tune_ssl.ledger import LEDGER
+from tune_ssl.machine import command_path
+from tune_ssl.references import references_for
+from tune_ssl.retraining import Retrainings, read_retrainings
+from tune_ssl.run import (
+    COMPARISON,
+    RunConfig,
+    RunDirectory,
+    check_run_name,
+    new_run,
+    read_yaml_mapping,
+    run_lock,
+    write_yaml,
+)
+from tune_ssl.statistics.repeats import FEWEST_TRUSTED, is_indicative
+from tune_ssl.study import SECONDS, read_trials
+from tune_ssl.text import duration
+from tune_ssl.views.messages import say
+from tune_ssl.workflows.confirm import DEFAULT_SEEDS, OTHER_SEEDS
+from tune_ssl.workflows.driving import ALL_FAILED, Invocation, connected_for
+from tune_ssl.workflows.plan import (
+    on_cluster,
+    planned_steps,
+    with_data,
+    with_own_places,
+    with_precision,
+)
+from tune_ssl.workflows.process import stdout_to_stderr
+from tune_ssl.workflows.results import read_run
+from tune_ssl.workflows.retrain import (
+    RESULTS,
+    Judgement,
+    Retrained,
+    RetrainingJob,
+    all_finished,
+    draw_images,
+    retrain,
+)
+from tune_ssl.workflows.search import run_search
+
+if TYPE_CHECKING:
+    from tune_ssl.on_ray.cluster import Cluster
+
+RETRAININGS = "retrainings"
+
+TIMED_STEPS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A comparison that can begin or go on, and the lines of its bill."""
+
+    comparison: Comparison
+    directory: RunDirectory
+    bill: list[str]
+
+
+def comparison_of(
+    settings: RunConfig,
+    *,
+    claim: str,
+    budget_per_cell: float | None,
+    seeds: int | None,
+    repeats: int,
+) -> Comparison:
+    """Return what is asked for; supervised joins the methods, and None is the usual number of seeds.
+
+    Raises:
+        UserError: see ``Comparison``.
+    """
+    if CONTROL not in settings.alg:
+        settings = dataclasses.replace(settings, alg=(CONTROL, *settings.alg))
+    if seeds is None:
+        seeds = DEFAULT_SEEDS.get(settings.dataset, OTHER_SEEDS)
+    return Comparison(
+        settings=settings,
+        claim=claim,
+        budget_per_cell=budget_per_cell,
+        seeds=seeds,
+        repeats=repeats,
+    )
+
+
+def prepare_compare(asked: Comparison, *, name: str | None, output: str, here: bool) -> Prepared:
+    """Return what a comparison will do; nothing is written.
+
+    Args:
+        name: of its folder; None for one that the same command gives again, so that it goes on.
+        here: it is to run on this host alone, so what it asks for can be checked at once.
+
+    Raises:
+        UserError: something given cannot be used, or the folder holds another comparison.
+    """
+    asked = dataclasses.replace(asked, settings=_with_absolute_places(asked.settings))
+    settings = asked.settings
+    check_has_test_images(settings.dataset, settings.data_dir)
+    name = name or f"compare-{settings.dataset}-{_fingerprint(asked)}"
+    check_run_name(name)
+    directory = RunDirectory((Path(output).expanduser() / name).absolute())
+    if (directory.path / COMPARISON).exists():
+        asked = _continued(directory, asked)
+    else:
+        new_run(name, output, settings)
+    if here:
+        on_cluster(settings, machine.usable_cpus(), machine.gpu_count())
+    shared = prepare(settings.data())
+    with_data(settings, shared)
+    return Prepared(comparison=asked, directory=directory, bill=_bill(asked, directory, shared))
+
+
+def read_comparison(directory: RunDirectory) -> Comparison:
+    """Return what a folder compares.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    return Comparison.from_mapping(read_yaml_mapping(directory.path / COMPARISON))
+
+
+def parts(directory: RunDirectory) -> tuple[list[RunDirectory], list[str]]:
+    """Return the runs of a comparison that have begun, in their order, and the paths of those to come.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    comparison = read_comparison(directory)
+    paths = [
+        comparison.folder(cell, repeat)
+        for repeat in range(comparison.repeats)
+        for cell in comparison.cells()
+    ]
+    runs = {path: RunDirectory(directory.path / path) for path in (*paths, RETRAININGS)}
+    begun = [path for path, run in runs.items() if run.journal_path.is_file()]
+    return [runs[path] for path in begun], [path for path in runs if path not in begun]
+
+
+def resume_compare(
+    directory: RunDirectory,
+    invocation: Invocation,
+    console: Console,
+    *,
+    concurrency: int | None,
+    data_dir: str | None,
+) -> Retrained:
+    """Go on with a comparison by its own folder, as it was begun.
+
+    Raises:
+        UserError: its files are damaged, or its images have changed.
+    """
+    kept = read_comparison(directory)
+    settings = _placed(kept.settings, concurrency, data_dir)
+    prepared = Prepared(
+        comparison=dataclasses.replace(kept, settings=settings), directory=directory, bill=[]
+    )
+    return compare(prepared, invocation, console)
+
+
+def compare(prepared: Prepared, invocation: Invocation, console: Console) -> Retrained:
+    """Search every cell, retrain their winners, test them once; or go on with that.
+
+    Raises:
+        UserError: something given cannot be used, or a retraining failed.
+        StoppedError: a file could not be written.
+    """
+    for line in prepared.bill:
+        say(console, line)
+    comparison, directory = prepared.comparison, prepared.directory
+    directory.path.mkdir(parents=True, exist_ok=True)
+    with run_lock(directory, steal=invocation.steal_lock), ExitStack() as stack:
+        if not (directory.path / COMPARISON).exists():
+            write_yaml(directory.path / COMPARISON, comparison.to_mapping())
+        machine_in_turn = _Cluster(stack, invocation)
+        stopped = _search_cells(comparison, directory, invocation, machine_in_turn, console)
+        if stopped is not None:
+            return stopped
+        return _retrain_winners(comparison, directory, invocation, machine_in_turn, console)
+
+
+class _Cluster:
+    """The cluster that all cells share in turn: connected when the first one needs it."""
+
+    def __init__(self, stack: ExitStack, invocation: Invocation) -> None:
+        self._stack = stack
+        self._invocation = invocation
+        self._connected: Cluster | None = None
+
+    def for_images(self, image_bytes: int) -> Cluster:
+        if self._connected is None:
+            with stdout_to_stderr():
+                self._connected = self._stack.enter_context(
+                    connected_for(self._invocation, image_bytes)
+                )
+        return self._connected
+
+
+def _search_cells(
+    comparison: Comparison,
+    directory: RunDirectory,
+    invocation: Invocation,
+    cluster: _Cluster,
+    console: Console,
+) -> Retrained | None:
+    """Use up the budget of every cell; return how it ended where that was before all are done."""
+    cells, shared = comparison.cells(), None
+    for repeat in range(comparison.repeats):
+        for place, cell in enumerate(cells, 1):
+            own = _run_of(comparison, directory, cell, repeat)
+            if _is_done(own, cell):
+                continue
+            settings = comparison.search_settings(cell, repeat)
+            if shared is None or shared[0] != repeat:
+                shared = (repeat, prepare(settings.data()))
+            of = f", search {repeat + 1} of {comparison.repeats}" if comparison.repeats > 1 else ""
+            say(console, f"cell {place} of {len(cells)}{of}: {cell.name}, {budget_text(cell)}")
+            stopped = _search(
+                settings, cell, own, directory, shared[1], invocation, cluster, console
+            )
+            if stopped is not None:
+                return stopped
+    return None
+
+
+def _search(
+    settings: RunConfig,
+    cell: SearchedCell,
+    own: RunDirectory,
+    whole: RunDirectory,
+    shared: SplitImages,
+    invocation: Invocation,
+    cluster: _Cluster,
+    console: Console,
+) -> Retrained | None:
+    """Search one cell, or go on with it; return how it ended where its budget is not used up."""
+    fresh = not own.config_path.exists()
+    if fresh:
+        settings = with_own_places(settings, f"{whole.name}-{own.name}")
+        settings = with_data(settings, shared)
+    else:
+        settings = _placed(own.read_config(), settings.concurrency, settings.data_dir)
+    limits = dataclasses.replace(invocation.limits, device_seconds=cell.device_seconds)
+    outcome = run_search(
+        settings,
+        own,
+        shared,
+        dataclasses.replace(invocation, limits=limits),
+        console,
+        fresh=fresh,
+        cluster=cluster.for_images(shared.images.nbytes),
+    )
+    if _is_done(own, cell) and outcome.exit_code != ALL_FAILED:
+        return None
+    going_on = f"continue with: {command_path('tune-ssl')} resume {whole.path}"
+    reason = outcome.message.split("; continue with:")[0]
+    return Retrained(
+        exit_code=outcome.exit_code,
+        directory=whole,
+        message=f"cell {cell.name}: {reason}; {going_on}",
+    )
+
+
+def _retrain_winners(
+    comparison: Comparison,
+    directory: RunDirectory,
+    invocation: Invocation,
+    cluster: _Cluster,
+    console: Console,
+) -> Retrained:
+    own = RunDirectory(directory.path / RETRAININGS)
+    fresh = not own.config_path.exists()
+    retrainings = _table(comparison, directory, console) if fresh else _kept(own, comparison)
+    draws = draw_images(retrainings)
+    first = next(iter(draws.values()))
+    job = RetrainingJob(retrainings=retrainings, draws=draws, references=references_for(first))
+    settings = retrainings.settings
+    finished = not fresh and all_finished(own, settings.trials)
+    ended = retrain(
+        job,
+        own,
+        directory.path.parent / LEDGER,
+        invocation,
+        console,
+        fresh=fresh,
+        judgement=Judgement(
+            order=judging.order,
+            figures=lambda table, trials, test, _: judging.compared(
+                comparison, table, trials, test
+            ),
+        ),
+        cluster=None if finished else cluster.for_images(job.image_bytes),
+    )
+    if ended.result is not None:
+        directory.write_json(RESULTS, ended.result)
+    return dataclasses.replace(ended, directory=directory)
+
+
+def _table(comparison: Comparison, directory: RunDirectory, console: Console) -> Retrainings:
+    searches = [
+        _searched(comparison, directory, cell, repeat)
+        for repeat in range(comparison.repeats)
+        for cell in comparison.cells()
+    ]
+    for name in judging.left_out(searches):
+        say(console, f"warning: {name} has no trial of full length and is left out of the table.")
+    first = searches[0].settings
+    return judging.table(
+        comparison,
+        judging.winners(comparison, searches),
+        first,
+        storage=with_own_places(comparison.settings, f"{directory.name}-{RETRAININGS}").storage,
+        origin=str(directory.path),
+    )
+
+
+def _kept(own: RunDirectory, comparison: Comparison) -> Retrainings:
+    kept, settings = read_retrainings(own), comparison.settings
+    placed = _placed(kept.settings, settings.concurrency, settings.data_dir)
+    return dataclasses.replace(kept, settings=placed)
+
+
+def _searched(
+    comparison: Comparison, directory: RunDirectory, cell: SearchedCell, repeat: int
+) -> Searched:
+    """Return what a search that is done found.
+
+    Raises:
+        UserError: it has been given more trials than the others.
+    """
+    own = _run_of(comparison, directory, cell, repeat)
+    config, trials, attributes = read_run(own)
+    if config.trials != cell.trials:
+        raise UserError(
+            f"cell {cell.name} has {config.trials} trials and its budget is {cell.trials}; allowed: equal "
+            "budgets, as compare.yaml has them; compare under another --name."
+        )
+    return Searched(
+        cell=cell,
+        repeat=repeat,
+        run=comparison.folder(cell, repeat),
+        settings=config,
+        trials=trials,
+        num_classes=attributes["num_classes"],
+    )
+
+
+def _run_of(
+    comparison: Comparison, directory: RunDirectory, cell: SearchedCell, repeat: int
+) -> RunDirectory:
+    return RunDirectory(directory.path / comparison.folder(cell, repeat))
+
+
+def _is_done(own: RunDirectory, cell: SearchedCell) -> bool:
+    """Return whether a search has used up its budget."""
+    if not own.config_path.exists() or not own.journal_path.is_file():
+        return False
+    trials = read_trials(own.journal_path)[0]
+    if sum(trial.state.is_finished() for trial in trials) >= cell.trials:
+        return True
+    return cell.device_seconds is not None and _device_seconds(trials) >= cell.device_seconds
+
+
+def _device_seconds(trials: Sequence[FrozenTrial]) -> float:
+    return sum(float(trial.user_attrs.get(SECONDS, 0.0)) for trial in trials)
+
+
+def _with_absolute_places(settings: RunConfig) -> RunConfig:
+    storage = settings.storage
+    if storage is not None and "://" not in storage:
+        storage = str(Path(storage).expanduser().absolute())
+    return dataclasses.replace(_placed(settings, None, settings.data_dir), storage=storage)
+
+
+def _placed(settings: RunConfig, concurrency: int | None, data_dir: str | None) -> RunConfig:
+    if concurrency is not None:
+        settings = dataclasses.replace(settings, concurrency=concurrency)
+    if data_dir is not None:
+        place = str(Path(data_dir).expanduser().absolute())
+        settings = dataclasses.replace(settings, data_dir=place)
+    return settings
+
+
+def _compared_settings(comparison: Comparison) -> dict[str, Any]:
+    """Return what a comparison keeps from its first trial to its last."""
+    mapping = comparison.to_mapping()
+    free = ("concurrency", "data_dir")
+    settings: Mapping[str, Any] = mapping.pop("settings")
+    return mapping | {key: value for key, value in settings.items() if key not in free}
+
+
+def _fingerprint(comparison: Comparison) -> str:
+    text = json.dumps(_compared_settings(comparison), sort_keys=True)
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _continued(directory: RunDirectory, asked: Comparison) -> Comparison:
+    """Return what is asked for, where it is what the folder compares.
+
+    Raises:
+        UserError: it is something else.
+    """
+    before, now = _compared_settings(read_comparison(directory)), _compared_settings(asked)
+    changed = [key for key, value in now.items() if before.get(key) != value]
+    if changed:
+        raise UserError(
+            f"comparison {directory.name!r} was begun with other {', '.join(changed)}; allowed: the same, to "
+            f"go on with it (tune-ssl resume {directory.path}); give another --name for another one."
+        )
+    return asked
+
+
+def budget_text(cell: SearchedCell) -> str:
+    """Return a cell's budget as people write it."""
+    if cell.device_seconds is not None:
+        return f"{duration(cell.device_seconds)} of device time"
+    return f"{cell.trials} trials"
+
+
+def rough_device_seconds(comparison: Comparison, seconds_per_step: Mapping[str, float]) -> float:
+    """Return about how long all searches and retrainings take together, on one device after another.
+
+    Args:
+        seconds_per_step: of each method.
+    """
+    total = 0.0
+    for cell in comparison.cells():
+        of_a_step = seconds_per_step[cell.algorithm]
+        settings = comparison.search_settings(cell, 0)
+        searched = cell.device_seconds
+        if searched is None:
+            searched = planned_steps(settings) * of_a_step
+        total += searched + comparison.seeds * settings.steps * of_a_step
+    return total * comparison.repeats
+
+
+def time_line(comparison: Comparison) -> str:
+    """Return about how long a comparison takes, by steps of each method that are trained here and now.
+
+    Raises:
+        UserError: the images cannot be read.
+    """
+    settings = on_cluster(comparison.settings, machine.usable_cpus(), machine.gpu_count())
+    shared = prepare(settings.data())
+    settings = with_precision(with_data(settings, shared), shared)
+    measured = {name: _seconds_per_step(settings, name, shared) for name in settings.alg}
+    seconds = rough_device_seconds(comparison, measured)
+    told = f"time: about {duration(seconds)} of device time"
+    if settings.device == "cpu":
+        slots = max(1, int(machine.usable_cpus() / settings.cpus_per_trial))
+        slots = min(slots, settings.concurrency or slots)
+        told += f", {duration(seconds / slots)} with {slots} at a time"
+    return f"{told}, by {TIMED_STEPS} steps of each method timed here"
+
+
+def _seconds_per_step(settings: RunConfig, algorithm: str, shared: SplitImages) -> float:
+    from ssl_core.training.config import TrainingConfig
+    from ssl_core.training.loop import Training, set_threads
+
+    space = settings.space(shared.num_classes)
+    default = next(
+        suggestion
+        for suggestion in (space.suggest(FixedTrial(one.params)) for one in space.defaults())
+        if suggestion.algorithm == algorithm
+    )
+    config = TrainingConfig.from_record(settings.trial_record(default, settings.seed))
+    set_threads(config.threads)
+    training = Training(config, shared)
+    training.run(1)  # the first step is slower
+    began = time.monotonic()
+    training.run(1 + TIMED_STEPS)
+    return (time.monotonic() - began) / TIMED_STEPS
+
+
+def _bill(comparison: Comparison, directory: RunDirectory, shared: SplitImages) -> list[str]:
+    """Return what will be done, line by line."""
+    cells, repeats, seeds = comparison.cells(), comparison.repeats, comparison.seeds
+    budgets = dict.fromkeys(budget_text(cell) for cell in cells)
+    times = f"{repeats} searches" if repeats > 1 else "a search"
+    done = sum(
+        _is_done(_run_of(comparison, directory, cell, repeat), cell)
+        for cell in cells
+        for repeat in range(repeats)
+    )
+    labels = f"{len(shared.labeled)} to train + {len(shared.validation)} to choose"
+    lines = [
+        f"comparing: {', '.join(cell.name for cell in cells)}",
+        f"claim: about {comparison.claim}, each with {times} of {' or '.join(budgets)}",
+        *([f"searched so far: {done} of {len(cells) * repeats}"] if done else []),
+        f"retrainings: {len(cells) * repeats * seeds}, each search's best on {seeds} fresh draws of labels and "
+        f"seeds, the same for all, {comparison.settings.steps} steps each",
+        f"labels: {labels}",
+    ]
+    counted = repeats if repeats > 1 else seeds
+    if is_indicative(counted):
+        what = "searches" if repeats > 1 else "draws"
+        lines.append(
+            f"warning: {counted} {what} are indicative only; {FEWEST_TRUSTED} or more are trusted."
+        )
+    return lines
