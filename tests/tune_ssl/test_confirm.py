@@ -471,3 +471,13 @@ def _failing_on(split_seed, fault, make):
         return work
 
     return call
+
+
+def test_a_cell_of_a_comparison_is_counted_in_the_ledger_of_all(tmp_path):
+    runs, whole = tmp_path / "runs", tmp_path / "runs" / "whole"
+    alone = RunDirectory(runs / "ict" / "confirm" / "top3")
+    cell = RunDirectory(whole / "cells" / "ict-mse" / "confirm" / "top3")
+    assert workflow._ledger(alone) == runs / "test_openings.jsonl"
+    whole.mkdir(parents=True)
+    (whole / "compare.yaml").touch()
+    assert workflow._ledger(cell) == runs / "test_openings.jsonl"

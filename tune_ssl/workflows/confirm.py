@@ -26,7 +26,7 @@ from tune_ssl.retraining import (
     read_retrainings,
     retrain_settings,
 )
-from tune_ssl.run import RunConfig, RunDirectory, check_run_name
+from tune_ssl.run import COMPARISON, RunConfig, RunDirectory, check_run_name
 from tune_ssl.statistics.repeats import FEWEST_TRUSTED, check_retrainings, is_indicative
 from tune_ssl.study import RESULT
 from tune_ssl.text import duration
@@ -357,5 +357,10 @@ def _warnings(
 
 
 def _ledger(directory: RunDirectory) -> Path:
-    """Return the ledger beside the runs, of a folder RUN/confirm/NAME."""
-    return directory.path.parents[2] / LEDGER
+    """Return the ledger beside the runs, of a folder RUN/confirm/NAME.
+
+    A cell of a comparison lies below the comparison's folder, and is counted in the same ledger.
+    """
+    search = directory.path.parents[1]
+    whole = (folder for folder in search.parents if (folder / COMPARISON).is_file())
+    return next(whole, search).parent / LEDGER
