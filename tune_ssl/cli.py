@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -311,6 +312,15 @@ StorageOption = Annotated[
     ),
 ]
 
+SHARED_SETTINGS = (
+    *("alg", "divergence", "trials"),
+    *("dataset", "data_dir", "labels", "validation", "split_seed", "image_size", "flip"),
+    *("model", "max_steps", "batch_size", "unlabeled_ratio", "optimizer", "lr_schedule"),
+    *("evaluate", "metric", "precision"),
+    *("seed", "sampler", "scheduler", "reduction_factor", "grace"),
+    *("device", "threads", "concurrency", "cpus_per_trial", "gpus_per_trial", "storage"),
+)
+
 TableFormat = Annotated[
     Literal["table", "json"],
     typer.Option("--format", help="How the result is printed on stdout."),
@@ -405,39 +415,8 @@ def search(
     result_format: TableFormat = "table",
 ) -> None:
     """Search for the best configuration of one or several methods (the default command)."""
-    flags = {
-        "alg": alg,
-        "divergence": divergence,
-        "trials": trials,
-        "entropy_min": _number_or("search", "entropy-min", entropy_min, "0.1"),
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "labels": labels,
-        "validation": validation,
-        "split_seed": split_seed,
-        "image_size": image_size,
-        "flip": flip,
-        "model": model,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "unlabeled_ratio": unlabeled_ratio,
-        "optimizer": optimizer,
-        "lr_schedule": lr_schedule,
-        "evaluate": evaluate,
-        "metric": metric,
-        "precision": precision,
-        "seed": seed,
-        "sampler": sampler,
-        "scheduler": scheduler,
-        "reduction_factor": reduction_factor,
-        "grace": grace,
-        "device": device,
-        "threads": threads,
-        "concurrency": concurrency,
-        "cpus_per_trial": cpus_per_trial,
-        "gpus_per_trial": _number_or("auto", "gpus-per-trial", gpus_per_trial, "0.5"),
-        "storage": storage,
-    }
+    entropy = _number_or("search", "entropy-min", entropy_min, "0.1")
+    flags = _settings_given(locals()) | {"entropy_min": entropy}
     _check_names(flags)
     from tune_ssl.run import RunDirectory
     from tune_ssl.workflows.settings import settings_from
@@ -749,38 +728,7 @@ def compare(
     Supervised training is always among them, tuned with the same budget. Stopped, the same command
     goes on, as does resume; finished cells are not touched.
     """
-    flags = {
-        "alg": alg,
-        "divergence": divergence,
-        "trials": trials,
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "labels": labels,
-        "validation": validation,
-        "split_seed": split_seed,
-        "image_size": image_size,
-        "flip": flip,
-        "model": model,
-        "max_steps": max_steps,
-        "batch_size": batch_size,
-        "unlabeled_ratio": unlabeled_ratio,
-        "optimizer": optimizer,
-        "lr_schedule": lr_schedule,
-        "evaluate": evaluate,
-        "metric": metric,
-        "precision": precision,
-        "seed": seed,
-        "sampler": sampler,
-        "scheduler": scheduler,
-        "reduction_factor": reduction_factor,
-        "grace": grace,
-        "device": device,
-        "threads": threads,
-        "concurrency": concurrency,
-        "cpus_per_trial": cpus_per_trial,
-        "gpus_per_trial": _number_or("auto", "gpus-per-trial", gpus_per_trial, "0.5"),
-        "storage": storage,
-    }
+    flags = _settings_given(locals())
     _check_names(flags)
     if trials is not None and budget_per_cell is not None:
         raise UserError(
@@ -971,6 +919,12 @@ def _check_names(flags: dict[str, Any]) -> None:
         raise unknown_name("dataset", flags["dataset"], DATASET_NAMES)
 
 
+def _settings_given(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return those of a command's parameters that are settings a search and a comparison share."""
+    share = _number_or("auto", "gpus-per-trial", parameters["gpus_per_trial"], "0.5")
+    return {name: parameters[name] for name in SHARED_SETTINGS} | {"gpus_per_trial": share}
+
+
 def _number_or(word: str, name: str, given: str | None, example: str) -> float | str | None:
     if given is None or given == word:
         return given
@@ -1129,32 +1083,31 @@ def _print_parts(comparison: Any, result_format: str) -> None:
 
 
 def _finish_compare(ended: Any, result_format: str) -> None:
-    """Print what a comparison gave on stdout and its end on stderr; exit with its code."""
     from tune_ssl.views import compared
-    from tune_ssl.views.messages import say
 
-    if ended.result is not None:
-        if result_format == "table":
-            compared.print_compared(ended.result)
-        else:
-            _write_stdout(compared.format_compared(ended.result, result_format))
-    sys.stdout.flush()
-    say(_console(), ended.message)
-    if ended.result is not None:
-        say(_console(), f"every figure and what it is made of: {ended.directory.path}/result.json")
-    raise Exit(ended.exit_code)
+    _finish_judged(ended, result_format, compared.print_compared, compared.format_compared)
 
 
 def _finish_confirm(ended: Any, result_format: str) -> None:
-    """Print what a confirmation gave on stdout and its end on stderr; exit with its code."""
     from tune_ssl.views import confirmed
+
+    _finish_judged(ended, result_format, confirmed.print_confirmed, confirmed.format_confirmed)
+
+
+def _finish_judged(
+    ended: Any,
+    result_format: str,
+    print_table: Callable[[Any], None],
+    format_as: Callable[[Any, str], str],
+) -> None:
+    """Print what retrainings gave on stdout and their end on stderr; exit with their code."""
     from tune_ssl.views.messages import say
 
     if ended.result is not None:
         if result_format == "table":
-            confirmed.print_confirmed(ended.result)
+            print_table(ended.result)
         else:
-            _write_stdout(confirmed.format_confirmed(ended.result, result_format))
+            _write_stdout(format_as(ended.result, result_format))
     sys.stdout.flush()
     say(_console(), ended.message)
     if ended.result is not None:

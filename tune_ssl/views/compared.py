@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from tune_ssl.text import duration, method_text, percent
-from tune_ssl.views.confirmed import WIDER_THAN_A_TABLE, interval_text, points_text
-from tune_ssl.views.messages import say
+from tune_ssl.views.judged import (
+    as_csv,
+    as_markdown,
+    diverged_warnings,
+    in_a_line,
+    interval_text,
+    opening_warnings,
+    points_text,
+    print_figures,
+)
 from tune_ssl.views.tables import metric_name
 
 LATEX_COLUMNS = "lrrrrlrlr"
@@ -29,15 +31,7 @@ LATEX_SPECIAL = {
 
 def print_compared(result: Mapping[str, Any]) -> None:
     """Print the figures of a comparison on stdout, in the order of validation."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for heading, side in zip(headings(result), LATEX_COLUMNS, strict=True):
-        table.add_column(heading, justify="left" if side == "l" else "right", no_wrap=True)
-    for row in rows(result):
-        table.add_row(*row)
-    Console(highlight=False, width=WIDER_THAN_A_TABLE).print(table)
-    console = Console(highlight=False)
-    for note in notes(result):
-        say(console, note)
+    print_figures(headings(result), LATEX_COLUMNS, rows(result), notes(result))
 
 
 def format_compared(result: Mapping[str, Any], form: str) -> str:
@@ -45,17 +39,10 @@ def format_compared(result: Mapping[str, Any], form: str) -> str:
     if form == "json":
         return json.dumps(result, indent=2) + "\n"
     if form == "csv":
-        return _csv(result)
+        return as_csv([_flat(row, result) for row in [*result["cells"], *result["references"]]])
     if form == "latex":
         return _latex(result)
-    lines = [
-        f"| {' | '.join(_titles(result))} |",
-        f"|{'---|' * len(_titles(result))}",
-        *(f"| {' | '.join(row)} |" for row in rows(result)),
-        "",
-        *notes(result),
-    ]
-    return "\n".join(lines) + "\n"
+    return as_markdown(headings(result), rows(result), notes(result))
 
 
 def headings(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -107,22 +94,12 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if result["references"]:
         names = " and ".join(row["name"] for row in result["references"])
         told.append(f"{names}: without a network and not tuned, on the same draws of labels.")
-    told += [
-        f"warning: {row['diverged']} of {searches * draws} retrainings of {row['name']} became non-finite and "
-        "count as all wrong."
-        for row in result["cells"]
-        if row["diverged"]
-    ]
+    told += diverged_warnings(result["cells"], searches * draws)
     told += [
         f"warning: {name} is left out: a search of it has no trial of full length."
         for name in result["left_out"]
     ]
-    if test["opening"] > 1:
-        told.append(
-            f"These test images have judged {test['opening'] - 1} times before: what was chosen since may have "
-            "been chosen by them."
-        )
-    return told
+    return told + opening_warnings(test["opening"])
 
 
 def _test_columns(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -142,13 +119,9 @@ def _found(row: Mapping[str, Any]) -> str:
     return "" if names == [row["name"]] else f" (found: {', '.join(names)})"
 
 
-def _titles(result: Mapping[str, Any]) -> list[str]:
-    return [heading.replace("\n", " ") for heading in headings(result)]
-
-
 def _latex(result: Mapping[str, Any]) -> str:
     """Return a table that needs no package; the caption says what the intervals are about."""
-    lines = [_titles(result), *rows(result)]
+    lines = [in_a_line(headings(result)), *rows(result)]
     first, *rest = (" & ".join(map(_escaped, line)) + r" \\" for line in lines)
     return "\n".join(
         [
@@ -170,15 +143,6 @@ def _latex(result: Mapping[str, Any]) -> str:
 
 def _escaped(text: str) -> str:
     return "".join(LATEX_SPECIAL.get(character, character) for character in text)
-
-
-def _csv(result: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    flat = [_flat(row, result) for row in [*result["cells"], *result["references"]]]
-    writer = csv.DictWriter(text, list(flat[0]), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
 
 
 def _flat(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:

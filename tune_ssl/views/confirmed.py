@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from tune_ssl.text import method_text, percent
-from tune_ssl.views.messages import say
+from tune_ssl.views.judged import (
+    as_csv,
+    as_markdown,
+    diverged_warnings,
+    interval_text,
+    opening_warnings,
+    points_text,
+    print_figures,
+)
 from tune_ssl.views.tables import metric_name
 
-WIDER_THAN_A_TABLE = 400
-"""In characters: a narrow terminal breaks lines, where rich would cut figures."""
+SIDES = "lrrrrl"
 
 
 def print_confirmed(result: Mapping[str, Any]) -> None:
     """Print the figures of a confirmation on stdout, in the order of validation."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    first, *figures, last = headings(result)
-    table.add_column(first, no_wrap=True)
-    for heading in figures:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column(last, no_wrap=True)
-    for row in rows(result):
-        table.add_row(*row)
-    Console(highlight=False, width=WIDER_THAN_A_TABLE).print(table)
-    console = Console(highlight=False)
-    for note in notes(result):
-        say(console, note)
+    print_figures(headings(result), SIDES, rows(result), notes(result))
 
 
 def format_confirmed(result: Mapping[str, Any], form: str) -> str:
@@ -41,16 +31,8 @@ def format_confirmed(result: Mapping[str, Any], form: str) -> str:
     if form == "json":
         return json.dumps(result, indent=2) + "\n"
     if form == "csv":
-        return _csv(result)
-    titles = [heading.replace("\n", " ") for heading in headings(result)]
-    lines = [
-        f"| {' | '.join(titles)} |",
-        f"|{'---|' * len(titles)}",
-        *(f"| {' | '.join(row)} |" for row in rows(result)),
-        "",
-        *notes(result),
-    ]
-    return "\n".join(lines) + "\n"
+        return as_csv([_flat(row, result) for row in result["configurations"]])
+    return as_markdown(headings(result), rows(result), notes(result))
 
 
 def headings(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -94,31 +76,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     optimism = result["optimism"]
     if optimism is not None:
         told.append(_optimism_text(optimism, test["opening"]))
-    told += [
-        f"warning: {row['diverged']} of {result['draws']} retrainings of {row['name']} became non-finite and "
-        "count as all wrong."
-        for row in result["configurations"]
-        if row["diverged"]
-    ]
-    if test["opening"] > 1:
-        told.append(
-            f"These test images have judged {test['opening'] - 1} times before: what was chosen since may have "
-            "been chosen by them."
-        )
-    return told
-
-
-def interval_text(values: Mapping[str, float]) -> str:
-    """Return a mean and its interval in percent: 90.1 % (87.0 to 93.2)."""
-    mean, low, high = (f"{100 * values[key]:.1f}" for key in ("mean", "low", "high"))
-    return f"{mean} % ({low} to {high})"
-
-
-def points_text(values: Mapping[str, float]) -> str:
-    """Return a difference and its interval in points: -3.1 (-5.0 to -1.2)."""
-    return "{:+.1f} ({:+.1f} to {:+.1f})".format(
-        *(100 * values[key] for key in ("mean", "low", "high"))
-    )
+    told += diverged_warnings(result["configurations"], result["draws"])
+    return told + opening_warnings(test["opening"])
 
 
 def _method(row: Mapping[str, Any]) -> str:
@@ -147,16 +106,6 @@ def _optimism_text(optimism: Mapping[str, Any], opening: int) -> str:
     if bootstrap is not None:
         told += f" Choosing on these validation images alone: {100 * bootstrap['excess']:+.1f}."
     return told
-
-
-def _csv(result: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    flat = [_flat(row, result) for row in result["configurations"]]
-    columns = list(dict.fromkeys(key for row in flat for key in row))
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
 
 
 def _flat(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:

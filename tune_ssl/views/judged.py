@@ -1,0 +1,94 @@
+"""What the tables of ``confirm`` and ``compare`` have in common: their forms, figures and warnings."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tune_ssl.views.messages import say
+
+WIDER_THAN_A_TABLE = 400
+"""In characters: a narrow terminal breaks lines, where rich would cut figures."""
+
+
+def print_figures(
+    headings: Sequence[str], sides: str, rows: Sequence[Sequence[str]], notes: Sequence[str]
+) -> None:
+    """Print a table and the notes below it on stdout; ``sides`` has an l or r for each column."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for heading, side in zip(headings, sides, strict=True):
+        table.add_column(heading, justify="left" if side == "l" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, width=WIDER_THAN_A_TABLE).print(table)
+    console = Console(highlight=False)
+    for note in notes:
+        say(console, note)
+
+
+def as_markdown(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]
+) -> str:
+    """Return a table and the notes below it as Markdown."""
+    lines = [
+        f"| {' | '.join(in_a_line(headings))} |",
+        f"|{'---|' * len(headings)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        *notes,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return flat rows as CSV, with the columns of all of them."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def in_a_line(headings: Sequence[str]) -> list[str]:
+    """Return headings without the line breaks they have in a terminal."""
+    return [heading.replace("\n", " ") for heading in headings]
+
+
+def interval_text(values: Mapping[str, float]) -> str:
+    """Return a mean and its interval in percent: 90.1 % (87.0 to 93.2)."""
+    mean, low, high = (f"{100 * values[key]:.1f}" for key in ("mean", "low", "high"))
+    return f"{mean} % ({low} to {high})"
+
+
+def points_text(values: Mapping[str, float]) -> str:
+    """Return a difference and its interval in points: -3.1 (-5.0 to -1.2)."""
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(
+        *(100 * values[key] for key in ("mean", "low", "high"))
+    )
+
+
+def diverged_warnings(rows: Sequence[Mapping[str, Any]], retrainings: int) -> list[str]:
+    """Return a warning for each row of which some of so many retrainings became non-finite."""
+    return [
+        f"warning: {row['diverged']} of {retrainings} retrainings of {row['name']} became non-finite and "
+        "count as all wrong."
+        for row in rows
+        if row["diverged"]
+    ]
+
+
+def opening_warnings(opening: int) -> list[str]:
+    """Return what a reader should know of test images that were opened before."""
+    if opening == 1:
+        return []
+    return [
+        f"These test images have judged {opening - 1} times before: what was chosen since may have "
+        "been chosen by them."
+    ]
