@@ -1519,8 +1519,8 @@ MUTANTS = (
     Mutant(
         "compare: a cell's cost is its winner's",
         "tune_ssl/comparison.py",
-        "                float(trial.user_attrs.get(SECONDS, 0.0)) for trial in searched.trials\n",
-        "                float(trial.user_attrs.get(SECONDS, 0.0)) for trial in searched.trials[:1]\n",
+        "device_seconds(searched.trials),",
+        "device_seconds(searched.trials[:1]),",
     ),
     Mutant(
         "compare: a cell that found nothing holds all up",

@@ -44,7 +44,7 @@ from tune_ssl.statistics.repeats import (
     is_indicative,
     over_searches,
 )
-from tune_ssl.study import SECONDS
+from tune_ssl.study import device_seconds
 from tune_ssl.text import method_text
 from tune_ssl.trial import unpack_correct
 
@@ -382,9 +382,7 @@ def _winner(searched: Searched, *, several: bool) -> Configuration:
             "training_seconds": best.seconds,
             "trials": sum(state.is_finished() for state in states),
             "complete": states.count(TrialState.COMPLETE),
-            "device_seconds": sum(
-                float(trial.user_attrs.get(SECONDS, 0.0)) for trial in searched.trials
-            ),
+            "device_seconds": device_seconds(searched.trials),
         },
     )
 

@@ -21,7 +21,7 @@ from search_spaces.joint import Suggestion
 from tune_ssl.best import WEIGHTS_KEPT
 from tune_ssl.run import RunConfig, RunDirectory, trial_seed, write_yaml
 from tune_ssl.storage import RunStorage
-from tune_ssl.study import ATTEMPT, RESULT, SECONDS, Assignment, Counts, SearchStudy, Verdict
+from tune_ssl.study import ATTEMPT, RESULT, Assignment, Counts, SearchStudy, Verdict, device_seconds
 from tune_ssl.worker import (
     END,
     ERROR,
@@ -111,9 +111,7 @@ class SearchDriver:
         self._began = clock() if began is None else began
         self._weights_dropped: set[int] = set()
         self._failures: Counter[str] = Counter()
-        self._device_seconds = float(
-            sum(trial.user_attrs.get(SECONDS, 0.0) for trial in study.get_trials())
-        )
+        self._device_seconds = device_seconds(study.get_trials())
 
     def tidy(self) -> None:
         """Remove what an earlier driver, killed at the wrong moment, left of finished trials."""

@@ -17,6 +17,22 @@ WITHOUT_FOLDERS = ("s3", "gcs")
 """Of these pyarrow would make an empty file for every folder of a path, with a request for each."""
 
 
+def absolute_root(root: str) -> str:
+    """Return a storage's root so that it holds from anywhere."""
+    return root if "://" in root else str(Path(root).expanduser().absolute())
+
+
+def root_below(root: str | None, folder: str) -> str | None:
+    """Return the root of a storage of one's own below another; options of an address stay behind it.
+
+    None, which stands for a run's own folder, stays None.
+    """
+    if root is None:
+        return None
+    address, mark, options = root.partition("?") if "://" in root else (root, "", "")
+    return f"{address.rstrip('/')}/{folder}{mark}{options}"
+
+
 class RunStorage:
     """Files under one root: a local or shared folder, or a URI such as ``s3://bucket/runs``.
 

@@ -412,6 +412,11 @@ def is_running(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and begun
 
 
+def device_seconds(trials: Iterable[FrozenTrial]) -> float:
+    """Return the device time of trials, over all their attempts."""
+    return float(sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials))
+
+
 def count(
     trials: Iterable[FrozenTrial], asked: int, *, finished: Mapping[TrialState, int] | None = None
 ) -> Counts:

@@ -30,7 +30,7 @@ from tune_ssl import cli
 from tune_ssl.best import rank_trials
 from tune_ssl.run import RunDirectory, run_lock
 from tune_ssl.sealed import Opened
-from tune_ssl.storage import RunStorage
+from tune_ssl.storage import RunStorage, root_below
 from tune_ssl.study import read_trials
 from tune_ssl.trial import pack_correct
 from tune_ssl.workflows import confirm as workflow
@@ -210,7 +210,7 @@ class TestWhatIsRetrained:
             ("/shared/run-1", "/shared/run-1/confirm/a"),
             ("s3://bucket/run?region=x", "s3://bucket/run/confirm/a?region=x"),
         ):
-            assert workflow._storage_below(given, "confirm/a") == expected
+            assert root_below(given, "confirm/a") == expected
 
 
 class TestRefused:

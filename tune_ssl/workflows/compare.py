@@ -20,13 +20,13 @@ import dataclasses
 import json
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FixedTrial
 from rich.console import Console
 
 from ssl_core.data.prepare import SplitImages, prepare
@@ -50,14 +50,17 @@ from tune_ssl.run import (
     write_yaml,
 )
 from tune_ssl.statistics.repeats import FEWEST_TRUSTED, is_indicative
-from tune_ssl.study import SECONDS, read_trials
+from tune_ssl.storage import absolute_root
+from tune_ssl.study import device_seconds, read_trials
 from tune_ssl.text import duration
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.confirm import DEFAULT_SEEDS, OTHER_SEEDS
 from tune_ssl.workflows.driving import ALL_FAILED, Invocation, connected_for
 from tune_ssl.workflows.plan import (
     on_cluster,
+    placed,
     planned_steps,
+    slots_here,
     with_data,
     with_own_places,
     with_precision,
@@ -185,7 +188,7 @@ def resume_compare(
         UserError: its files are damaged, or its images have changed.
     """
     kept = read_comparison(directory)
-    settings = _placed(kept.settings, concurrency, data_dir)
+    settings = placed(kept.settings, concurrency=concurrency, data_dir=data_dir)
     prepared = Prepared(
         comparison=dataclasses.replace(kept, settings=settings), directory=directory, bill=[]
     )
@@ -273,7 +276,9 @@ def _search(
         settings = with_own_places(settings, f"{whole.name}-{own.name}")
         settings = with_data(settings, shared)
     else:
-        settings = _placed(own.read_config(), settings.concurrency, settings.data_dir)
+        settings = placed(
+            own.read_config(), concurrency=settings.concurrency, data_dir=settings.data_dir
+        )
     limits = dataclasses.replace(invocation.limits, device_seconds=cell.device_seconds)
     outcome = run_search(
         settings,
@@ -350,8 +355,10 @@ def _table(comparison: Comparison, directory: RunDirectory, console: Console) ->
 
 def _kept(own: RunDirectory, comparison: Comparison) -> Retrainings:
     kept, settings = read_retrainings(own), comparison.settings
-    placed = _placed(kept.settings, settings.concurrency, settings.data_dir)
-    return dataclasses.replace(kept, settings=placed)
+    own_settings = placed(
+        kept.settings, concurrency=settings.concurrency, data_dir=settings.data_dir
+    )
+    return dataclasses.replace(kept, settings=own_settings)
 
 
 def _searched(
@@ -392,27 +399,13 @@ def _is_done(own: RunDirectory, cell: SearchedCell) -> bool:
     trials = read_trials(own.journal_path)[0]
     if sum(trial.state.is_finished() for trial in trials) >= cell.trials:
         return True
-    return cell.device_seconds is not None and _device_seconds(trials) >= cell.device_seconds
-
-
-def _device_seconds(trials: Sequence[FrozenTrial]) -> float:
-    return sum(float(trial.user_attrs.get(SECONDS, 0.0)) for trial in trials)
+    return cell.device_seconds is not None and device_seconds(trials) >= cell.device_seconds
 
 
 def _with_absolute_places(settings: RunConfig) -> RunConfig:
-    storage = settings.storage
-    if storage is not None and "://" not in storage:
-        storage = str(Path(storage).expanduser().absolute())
-    return dataclasses.replace(_placed(settings, None, settings.data_dir), storage=storage)
-
-
-def _placed(settings: RunConfig, concurrency: int | None, data_dir: str | None) -> RunConfig:
-    if concurrency is not None:
-        settings = dataclasses.replace(settings, concurrency=concurrency)
-    if data_dir is not None:
-        place = str(Path(data_dir).expanduser().absolute())
-        settings = dataclasses.replace(settings, data_dir=place)
-    return settings
+    if settings.storage is not None:
+        settings = dataclasses.replace(settings, storage=absolute_root(settings.storage))
+    return placed(settings, data_dir=settings.data_dir)
 
 
 def _compared_settings(comparison: Comparison) -> dict[str, Any]:
@@ -481,8 +474,7 @@ def time_line(comparison: Comparison) -> str:
     seconds = rough_device_seconds(comparison, measured)
     told = f"time: about {duration(seconds)} of device time"
     if settings.device == "cpu":
-        slots = max(1, int(machine.usable_cpus() / settings.cpus_per_trial))
-        slots = min(slots, settings.concurrency or slots)
+        slots = slots_here(settings)
         told += f", {duration(seconds / slots)} with {slots} at a time"
     return f"{told}, by {TIMED_STEPS} steps of each method timed here"
 

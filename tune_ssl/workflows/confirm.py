@@ -28,11 +28,12 @@ from tune_ssl.retraining import (
 )
 from tune_ssl.run import COMPARISON, RunConfig, RunDirectory, check_run_name
 from tune_ssl.statistics.repeats import FEWEST_TRUSTED, check_retrainings, is_indicative
+from tune_ssl.storage import root_below
 from tune_ssl.study import RESULT
 from tune_ssl.text import duration
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import Invocation
-from tune_ssl.workflows.plan import on_cluster
+from tune_ssl.workflows.plan import on_cluster, placed, slots_here
 from tune_ssl.workflows.results import read_run
 from tune_ssl.workflows.retrain import Retrained, RetrainingJob, draw_images, retrain
 
@@ -100,7 +101,7 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
         config,
         configurations=len(chosen),
         draws=seeds,
-        storage=_storage_below(config.storage, f"{CONFIRM}/{name}"),
+        storage=root_below(config.storage, f"{CONFIRM}/{name}"),
     )
     settings = dataclasses.replace(settings, concurrency=wishes.concurrency)
     if here:
@@ -239,23 +240,13 @@ def _check_not_driven(search: RunDirectory) -> None:
 
 def _with_wishes(config: RunConfig, wishes: Wishes) -> RunConfig:
     changes: dict[str, Any] = {}
-    if wishes.data_dir is not None:
-        changes["data_dir"] = str(Path(wishes.data_dir).expanduser().absolute())
     if wishes.device is not None:
         changes |= {"device": wishes.device, "gpus_per_trial": None}
     if wishes.cpus_per_trial is not None:
         changes |= {"cpus_per_trial": wishes.cpus_per_trial, "threads": None}
     if wishes.gpus_per_trial is not None:
         changes["gpus_per_trial"] = wishes.gpus_per_trial
-    return dataclasses.replace(config, **changes)
-
-
-def _storage_below(storage: str | None, folder: str) -> str | None:
-    """Return a place of one's own below a search's storage; None where that is its run's folder."""
-    if storage is None:
-        return None
-    root, mark, options = storage.partition("?") if "://" in storage else (storage, "", "")
-    return f"{root.rstrip('/')}/{folder}{mark}{options}"
+    return placed(dataclasses.replace(config, **changes), data_dir=wishes.data_dir)
 
 
 def _continued(directory: RunDirectory, asked: Retrainings, wishes: Wishes) -> Retrainings:
@@ -280,12 +271,7 @@ def _continued(directory: RunDirectory, asked: Retrainings, wishes: Wishes) -> R
 
 
 def _placed(retrainings: Retrainings, concurrency: int | None, data_dir: str | None) -> Retrainings:
-    settings = retrainings.settings
-    if concurrency is not None:
-        settings = dataclasses.replace(settings, concurrency=concurrency)
-    if data_dir is not None:
-        place = str(Path(data_dir).expanduser().absolute())
-        settings = dataclasses.replace(settings, data_dir=place)
+    settings = placed(retrainings.settings, concurrency=concurrency, data_dir=data_dir)
     return dataclasses.replace(retrainings, settings=settings)
 
 
@@ -317,8 +303,7 @@ def _bill(retrainings: Retrainings, here: bool) -> list[str]:
     device_seconds = per_draw * draws
     time = f"about {duration(device_seconds)} of device time, as the search's trials took"
     if here and settings.device == "cpu":
-        slots = max(1, int(machine.usable_cpus() / settings.cpus_per_trial))
-        slots = min(slots, settings.concurrency or slots)
+        slots = slots_here(settings)
         time += f"; about {duration(device_seconds / slots)} with {slots} at a time"
     return [
         f"confirming: {names}",

@@ -15,6 +15,7 @@ from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
 from tune_ssl import machine
 from tune_ssl.run import AUTO, RunConfig
+from tune_ssl.storage import absolute_root, root_below
 from tune_ssl.text import method_text, size
 from tune_ssl.views.messages import say
 
@@ -52,14 +53,29 @@ def with_data(config: RunConfig, shared: SplitImages) -> RunConfig:
 
 def with_own_places(config: RunConfig, name: str) -> RunConfig:
     """Return the settings with places that hold from anywhere, and a storage of this run's own."""
-    storage, data_dir = config.storage, config.data_dir
+    storage = config.storage
     if storage is not None:
-        root = storage if "://" in storage else str(Path(storage).expanduser().absolute())
-        root, mark, options = root.partition("?") if "://" in storage else (root, "", "")
-        storage = f"{root.rstrip('/')}/{name}-{uuid.uuid4().hex[:8]}{mark}{options}"
+        storage = root_below(absolute_root(storage), f"{name}-{uuid.uuid4().hex[:8]}")
+    config = dataclasses.replace(config, storage=storage)
+    return placed(config, data_dir=config.data_dir)
+
+
+def placed(
+    config: RunConfig, *, concurrency: int | None = None, data_dir: str | None = None
+) -> RunConfig:
+    """Return the settings with another pace, or with a folder of images that holds from anywhere."""
+    if concurrency is not None:
+        config = dataclasses.replace(config, concurrency=concurrency)
     if data_dir is not None:
-        data_dir = str(Path(data_dir).expanduser().absolute())
-    return dataclasses.replace(config, storage=storage, data_dir=data_dir)
+        place = str(Path(data_dir).expanduser().absolute())
+        config = dataclasses.replace(config, data_dir=place)
+    return config
+
+
+def slots_here(config: RunConfig) -> int:
+    """Return how many trainings go on at a time on this host's processor."""
+    slots = max(1, int(machine.usable_cpus() / config.cpus_per_trial))
+    return min(slots, config.concurrency or slots)
 
 
 def check_unlabeled(dataset: str, algorithms: Iterable[str], shared: SplitImages) -> None:

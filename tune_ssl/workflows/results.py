@@ -15,7 +15,7 @@ from ssl_core.names import ALGORITHM_NAMES, SEARCHED_DIVERGENCE_NAMES
 from ssl_core.published import PUBLISHED, published_divergence
 from tune_ssl.retraining import holds_retrainings, read_retrainings
 from tune_ssl.run import RunConfig, RunDirectory
-from tune_ssl.study import RESULT, SECONDS, Counts, count, is_running, read_trials
+from tune_ssl.study import RESULT, Counts, count, device_seconds, is_running, read_trials
 from tune_ssl.views.export import export_records
 
 
@@ -61,7 +61,7 @@ def status(directory: RunDirectory) -> Status:
     return Status(
         name=directory.name,
         counts=count(trials, config.trials),
-        device_seconds=sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials),
+        device_seconds=device_seconds(trials),
         running=[_progress(trial) for trial in trials if is_running(trial)],
         failed=[
             {"trial": trial.number, "reason": trial.user_attrs.get("reason")}

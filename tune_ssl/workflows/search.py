@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
@@ -31,6 +30,7 @@ from tune_ssl.workflows.plan import (
     describe_data,
     describe_starts,
     on_cluster,
+    placed,
     with_data,
     with_own_places,
     with_precision,
@@ -93,10 +93,7 @@ def resume(
     if trials is not None:
         check_integer("trials", trials, 1)
         config = dataclasses.replace(config, trials=trials)
-    if data_dir is not None:
-        config = dataclasses.replace(config, data_dir=str(Path(data_dir).expanduser().absolute()))
-    if concurrency is not None:
-        config = dataclasses.replace(config, concurrency=concurrency)
+    config = placed(config, concurrency=concurrency, data_dir=data_dir)
     shared = prepare(config.data())
     return run_search(config, directory, shared, invocation, console, fresh=False)
 
