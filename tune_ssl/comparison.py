@@ -340,14 +340,7 @@ def compared(
         "labels": retrainings.settings.labels,
         "validation_images": retrainings.settings.validation,
         "steps": retrainings.settings.steps,
-        "test": {
-            "dataset": retrainings.settings.dataset,
-            "images": len(test.labels),
-            "sha256": test.sha256,
-            "opening": test.opening,
-            "labels": test.labels,
-            "classes": test.class_names,
-        },
+        "test": test.facts(retrainings.settings.dataset),
         "cells": [
             _cell_row(retrainings, named, rows[named.name], cells[named.name])
             | {"searched": _searched_rows(retrainings, rows[named.name], trials, test)}

@@ -61,6 +61,17 @@ class OpenedTest:
         """Return plain values that ``from_mapping`` reads back."""
         return vars(self) | {"correct": {str(number): own for number, own in self.correct.items()}}
 
+    def facts(self, dataset: str) -> dict[str, Any]:
+        """Return what a result says of the test images themselves."""
+        return {
+            "dataset": dataset,
+            "images": len(self.labels),
+            "sha256": self.sha256,
+            "opening": self.opening,
+            "labels": self.labels,
+            "classes": self.class_names,
+        }
+
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> OpenedTest:
         """Return what ``to_mapping`` gave."""
@@ -149,14 +160,7 @@ def confirmation(
         "caption": caption(repeats=1, retrainings=draws),
         "labels": retrainings.settings.labels,
         "validation_images": retrainings.settings.validation,
-        "test": {
-            "dataset": retrainings.settings.dataset,
-            "images": len(test.labels),
-            "sha256": test.sha256,
-            "opening": test.opening,
-            "labels": test.labels,
-            "classes": test.class_names,
-        },
+        "test": test.facts(retrainings.settings.dataset),
         "configurations": [
             _configuration(by_name[named.name], named, cells[named.name])
             | {"retrainings": retrainings_of(retrainings, named.name, trials, test)}

@@ -25,6 +25,7 @@ import numpy as np
 
 from ssl_core.data.prepare import SplitImages
 from ssl_core.data.recipe import Augmentation, Normalisation
+from tune_ssl import machine
 
 SECONDS = 4.0
 """For which the trainings run side by side."""
@@ -232,8 +233,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _train(task: Mapping[str, Any]) -> None:
     """Train for some seconds once told to, and say how many steps that were. A process's whole life."""
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, peak_device_bytes, set_threads
-    from tune_ssl.machine import peak_resident_bytes
+    from ssl_core.training.loop import Training, set_threads
 
     config = TrainingConfig.from_record(task["record"])
     set_threads(config.threads)
@@ -246,25 +246,29 @@ def _train(task: Mapping[str, Any]) -> None:
     training.run(config.max_steps, seconds=task["seconds"])
     assert training.finite is not None
     spent = time.monotonic() - began
-    peak = peak_device_bytes(config.device) or peak_resident_bytes()
     rate = (training.step - WARM_UP_STEPS) / spent
-    print(json.dumps({"steps_per_second": rate, "megabytes": peak // 2**20}), flush=True)
+    megabytes = peak_megabytes(config.device)
+    print(json.dumps({"steps_per_second": rate, "megabytes": megabytes}), flush=True)
+
+
+def peak_megabytes(device: str) -> int:
+    """Return the most memory so far: of a GPU for its last training, else of the whole process."""
+    from ssl_core.training.loop import peak_device_bytes
+
+    return (peak_device_bytes(device) or machine.peak_resident_bytes()) // 2**20
 
 
 def _total_megabytes(device: str) -> float:
     from ssl_core.training.loop import device_bytes
-    from tune_ssl.machine import memory_bytes
 
     total = device_bytes(device)
     if total is None:
-        memory = memory_bytes()
+        memory = machine.memory_bytes()
         total = memory[0] if memory is not None else sys.maxsize
     return total / 2**20
 
 
 def _key(record: Mapping[str, Any], shapes: Shapes, device_name: str, most: int) -> str:
-    from tune_ssl.machine import versions
-
     of_the_step = (
         "algorithm",
         "model",
@@ -275,7 +279,7 @@ def _key(record: Mapping[str, Any], shapes: Shapes, device_name: str, most: int)
         "optimizer",
     )
     parts = {name: record[name] for name in of_the_step} | asdict(shapes)
-    parts |= {"device": device_name, "most": most, "torch": versions()["torch"]}
+    parts |= {"device": device_name, "most": most, "torch": machine.versions()["torch"]}
     return json.dumps(parts, sort_keys=True)
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.images import checksum
-from tune_ssl.machine import peak_resident_bytes
-from tune_ssl.packing import PROCESS_MEGABYTES
+from tune_ssl.packing import PROCESS_MEGABYTES, peak_megabytes
 
 if TYPE_CHECKING:
     from ssl_core.data.prepare import SplitImages
@@ -187,16 +186,9 @@ class TrainingWork:
             "other_network": other.value(self._metric),
             "terms": report.terms,
             "correct": pack_correct(evaluated.correct),
-            "memory_megabytes": self._memory_megabytes(),
+            "memory_megabytes": peak_megabytes(self._training.config.device),
         }
         return Measured(evaluated.value(self._metric), evaluated.finite, details)
-
-    def _memory_megabytes(self) -> int:
-        """Return the most memory so far: of the GPU for this training, else of the whole process."""
-        from ssl_core.training.loop import peak_device_bytes
-
-        on_device = peak_device_bytes(self._training.config.device)
-        return (on_device or peak_resident_bytes()) // 2**20
 
     def profile(self) -> StepProfile:
         """Train some steps and return where their time goes; the training itself is not changed."""

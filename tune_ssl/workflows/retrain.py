@@ -73,14 +73,12 @@ class Judgement:
     Args:
         order: returns what competes by validation, the winner first.
         figures: returns every figure, of the test too; the last argument are ``searched``.
-        results: the file below the run's folder that keeps them.
     """
 
     order: Callable[[Retrainings, Trials], Sequence[Named]]
     figures: Callable[
         [Retrainings, Trials, OpenedTest, Sequence[Mapping[str, Any]]], dict[str, Any]
     ]
-    results: str = RESULTS
 
 
 CONFIRMATION = Judgement(order=name_winner, figures=confirmation)
@@ -278,7 +276,7 @@ def retrain(
         _write_winner(directory, order, console)
         test = _tested(job, directory, ledger, trials, console)
         result = judgement.figures(job.retrainings, trials, test, _searched(directory))
-        directory.write_json(judgement.results, result)
+        directory.write_json(RESULTS, result)
     return Retrained(
         exit_code=DONE,
         directory=directory,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from search_spaces.joint import Suggestion
 from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
 from tune_ssl.packing import PackingError, Shapes
@@ -15,6 +16,9 @@ from tune_ssl.views.messages import say
 
 if TYPE_CHECKING:
     from tune_ssl.on_ray.cluster import Cluster
+
+LONGER_THAN_MEASURED = 10**9
+"""Steps."""
 
 
 def with_measured_share(
@@ -53,15 +57,5 @@ def with_measured_share(
 
 def _shape_record(config: RunConfig, algorithm: str) -> dict[str, Any]:
     """Return a training that takes as long as a method's trials do."""
-    return {
-        "algorithm": algorithm,
-        "dataset": config.dataset,
-        "model": config.resolved_model,
-        "max_steps": 10**9,
-        "batch_size": config.resolved_batch_size,
-        "unlabeled_ratio": config.unlabeled_ratio,
-        "optimizer": config.optimizer,
-        "precision": config.precision,
-        "threads": config.threads,
-        "device": config.device,
-    }
+    published = Suggestion(algorithm=algorithm, divergence=None, parameters={})
+    return config.trial_record(published, config.seed) | {"max_steps": LONGER_THAN_MEASURED}
