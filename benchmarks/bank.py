@@ -138,13 +138,9 @@ def retrain(job: Job) -> dict[str, Any]:
 
     A training whose loss was not finite classified nothing.
     """
-    import torch
-
+    from benchmarks.sealed import tested
     from ssl_core.data.prepare import prepare
-    from ssl_core.data.sources import load_test_images
-    from ssl_core.data.store import ImageStore
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.evaluate import evaluate
     from ssl_core.training.loop import Training, set_threads
 
     record = configurations(job.method)[job.which]
@@ -156,15 +152,7 @@ def retrain(job: Job) -> dict[str, Any]:
     training = Training(config, shared)
     training.run(config.max_steps)
     validation = training.report().evaluated  # makes the BatchNorm statistics too
-    test = load_test_images(config.data.dataset, None, None)
-    judged = evaluate(
-        training.evaluated_network,
-        ImageStore(test.images),
-        np.arange(len(test.images)),
-        test.labels,
-        shared.normalisation,
-        torch.device("cpu"),
-    )
+    judged = tested(training, shared)
     finite = training.finite and validation.finite and judged.finite
     return {
         "method": job.method,

@@ -7,8 +7,6 @@ it is to the hardware's limit with these kernels.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -102,19 +100,6 @@ def bare_step(
     return run
 
 
-def median_seconds(run: Callable[[], None], times: int, device: torch.device) -> float:
-    """Return the median time of a call, the first left out, the device waited for."""
-    run()
-    taken = []
-    for _ in range(times):
-        _wait(device)
-        began = time.perf_counter()
-        run()
-        _wait(device)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
 def _prepared(
     one: Convolution, dtype: torch.dtype, device: torch.device
 ) -> tuple[Convolution, Tensor, Tensor, Tensor]:
@@ -127,8 +112,3 @@ def _prepared(
         for tensor in (images, weight, torch.randn_like(output))
     )
     return one, images, weight, gradient
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

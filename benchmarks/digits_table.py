@@ -27,6 +27,7 @@ import yaml
 from benchmarks.records import write_record
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
+from tune_ssl.references import REFERENCES, predicted
 from tune_ssl.run import RunDirectory
 from tune_ssl.statistics.crossed import Interval, crossed_interval
 from tune_ssl.workflows import results
@@ -118,9 +119,6 @@ def _retrain_once(job: tuple[dict[str, Any], int]) -> npt.NDArray[np.bool_]:
 
 def reference(draws: list[int], labels: int, name: str) -> Correct:
     """Return the same table for a method without a network, on the same draws."""
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.semi_supervised import LabelSpreading
-
     from ssl_core.data.config import DataConfig
     from ssl_core.data.prepare import prepare
     from ssl_core.data.sources import load_test_images
@@ -128,20 +126,10 @@ def reference(draws: list[int], labels: int, name: str) -> Correct:
     test = load_test_images("digits", None, None)
     rows = []
     for draw in draws:
-        shared = prepare(
+        drawn = prepare(
             DataConfig(dataset="digits", num_labels=labels, num_validation=400, split_seed=draw)
         )
-        pixels = shared.images.reshape(len(shared.images), -1) / 255.0
-        if name == "1-NN":
-            model = KNeighborsClassifier(1).fit(pixels[shared.labeled], shared.labels)
-        else:
-            known = np.full(len(pixels), -1)
-            known[shared.labeled] = shared.labels
-            pool = shared.unlabeled
-            model = LabelSpreading(kernel="knn", n_neighbors=7).fit(pixels[pool], known[pool])
-        with np.errstate(invalid="ignore"):  # an image no label spreads to counts as class 0
-            predicted = model.predict(test.images.reshape(len(test.images), -1) / 255.0)
-        rows.append(predicted == test.labels)
+        rows.append(predicted(REFERENCES[name](drawn), test.images) == test.labels)
     return np.array(rows, dtype=np.float64)
 
 

@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ import torch
 
 from benchmarks.convolutions import convolutions_of
 from benchmarks.records import write_record
-from benchmarks.step_time import random_images
+from benchmarks.step_time import endless_training, one_step_of, random_images
+from benchmarks.turns import in_turns
 from ssl_core.data.prepare import SplitImages
-from ssl_core.training.config import TrainingConfig
 from ssl_core.training.loop import Training, set_threads
 
 RECORD = Path(__file__).with_name("step_growth.json")
@@ -67,20 +66,14 @@ def measure(shape: dict[str, int], options: argparse.Namespace) -> dict[str, Any
     network = trainings["float32"].student
     batch = torch.zeros(shape["batch"], *images.images.shape[1:], device=options.device)
     operations = sum(one.flops for one in convolutions_of(network, batch))
-    taken: dict[str, list[float]] = {name: [] for name in PRECISIONS}
-    for training in trainings.values():
-        training.run(5)
-    for _ in range(options.turns):
-        for name, training in trainings.items():
-            _wait(options.device)
-            began = time.perf_counter()
-            training.run(training.step + 1)
-            _wait(options.device)
-            taken[name].append(1000 * (time.perf_counter() - began))
+    loops = {name: one_step_of(training) for name, training in trainings.items()}
+    taken = in_turns(loops, steps=1, turns=options.turns, device=options.device)
     return {
         **shape,
         "gigaflop": round(operations / 1e9, 3),
-        "milliseconds": {name: round(statistics.median(own), 2) for name, own in taken.items()},
+        "milliseconds": {
+            name: round(1000 * statistics.median(own), 2) for name, own in taken.items()
+        },
     }
 
 
@@ -133,22 +126,16 @@ def plot(rows: list[dict[str, Any]], path: str) -> None:
 def _training(
     shape: dict[str, int], images: SplitImages, precision: str, options: argparse.Namespace
 ) -> Training:
-    record = {
-        "algorithm": "supervised",
-        "dataset": "cifar10",
-        "model": f"wrn-{shape['depth']}-{shape['width']}",
-        "batch_size": shape["batch"],
-        "max_steps": 10**6,
-        "precision": precision,
-        "threads": options.threads,
-        "device": options.device,
-    }
-    return Training(TrainingConfig.from_record(record), images)
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+    return endless_training(
+        images,
+        algorithm="supervised",
+        dataset="cifar10",
+        model=f"wrn-{shape['depth']}-{shape['width']}",
+        batch_size=shape["batch"],
+        precision=precision,
+        threads=options.threads,
+        device=options.device,
+    )
 
 
 def _options() -> argparse.Namespace:

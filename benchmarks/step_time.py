@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import torch
 from benchmarks.convolutions import bare_step, convolutions_of
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
 from benchmarks.records import keep
+from benchmarks.turns import in_turns
 from ssl_core.data.prepare import SplitImages, prepare
 from ssl_core.names import PRECISIONS, parse_model_name
 from ssl_core.training.config import TrainingConfig
@@ -40,7 +40,6 @@ SETTINGS = {
 """The data set whose shapes are trained on, network, batch size, steps of a turn."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CONVOLUTIONS = "convolutions"
-WARM_UP = 5
 SECONDS_BETWEEN_TURNS = 0.3
 """In which the plain loop's workers load ahead and come to rest, so that they disturb no other."""
 
@@ -71,12 +70,18 @@ def measure(
     }
     for precision in precisions:
         training = _ours(setting, method, images, precision, options)
-        loops[precision] = _one_step_of(training)
+        loops[precision] = one_step_of(training)
         if method == "supervised":
             own = convolutions_of(training.student, _batch(images, batch_size, options.device))
             device = torch.device(options.device)
             loops[f"{CONVOLUTIONS} {precision}"] = bare_step(own, DTYPES[precision], device)
-    taken = _in_turns(loops, steps, options)
+    taken = in_turns(
+        loops,
+        steps=steps,
+        turns=options.turns,
+        device=options.device,
+        pause=SECONDS_BETWEEN_TURNS,
+    )
     row: dict[str, Any] = {
         "setting": setting,
         "method": method,
@@ -95,26 +100,6 @@ def measure(
             for name in precisions
         }
     return row
-
-
-def _in_turns(
-    loops: dict[str, Callable[[], None]], steps: int, options: argparse.Namespace
-) -> dict[str, list[float]]:
-    """Return the seconds of a step of each loop in each turn."""
-    taken: dict[str, list[float]] = {name: [] for name in loops}
-    for step in loops.values():
-        for _ in range(WARM_UP):  # memory, the loader's workers, on a GPU the captured step
-            step()
-    for _ in range(options.turns):
-        for name, step in loops.items():
-            time.sleep(SECONDS_BETWEEN_TURNS)
-            _wait(options.device)
-            began = time.perf_counter()
-            for _ in range(steps):
-                step()
-            _wait(options.device)
-            taken[name].append((time.perf_counter() - began) / steps)
-    return taken
 
 
 def as_text(row: dict[str, Any]) -> str:
@@ -174,30 +159,30 @@ def _ours(
     setting: str, method: str, images: SplitImages, precision: str, options: argparse.Namespace
 ) -> Training:
     dataset, model, batch_size, _ = SETTINGS[setting]
-    record = {
-        "algorithm": method,
-        "dataset": dataset,
-        "model": model,
-        "batch_size": batch_size,
-        "max_steps": 10**6,
-        "precision": precision,
-        "threads": options.threads,
-        "device": options.device,
-    }
-    return Training(TrainingConfig.from_record(record), images)
+    return endless_training(
+        images,
+        algorithm=method,
+        dataset=dataset,
+        model=model,
+        batch_size=batch_size,
+        precision=precision,
+        threads=options.threads,
+        device=options.device,
+    )
 
 
-def _one_step_of(training: Training) -> Callable[[], None]:
+def endless_training(images: SplitImages, **settings: Any) -> Training:
+    """Return a training with these settings that has steps for any benchmark."""
+    return Training(TrainingConfig.from_record({"max_steps": 10**6} | settings), images)
+
+
+def one_step_of(training: Training) -> Callable[[], None]:
+    """Return what takes one step of a training."""
     return lambda: training.run(training.step + 1)
 
 
 def _batch(images: SplitImages, size: int, device: str) -> torch.Tensor:
     return torch.zeros(size, *images.images.shape[1:], device=device)
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
 
 
 def _discard(value: float) -> None:

@@ -1,0 +1,46 @@
+"""Timing several loops side by side, in turns: what disturbs the machine disturbs all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def in_turns(
+    loops: Mapping[str, Callable[[], None]],
+    *,
+    steps: int,
+    turns: int,
+    device: str,
+    warm_up: int = 5,
+    pause: float = 0.0,
+) -> dict[str, list[float]]:
+    """Return the seconds of a step of each loop in each turn, the device waited for.
+
+    Args:
+        loops: each takes one step when it is called.
+        steps: of a turn.
+        warm_up: steps before the first turn: memory, a loader's workers, on a GPU the captured step.
+        pause: seconds before each turn.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in loops}
+    for step in loops.values():
+        for _ in range(warm_up):
+            step()
+    for _ in range(turns):
+        for name, step in loops.items():
+            time.sleep(pause)
+            _wait(device)
+            began = time.perf_counter()
+            for _ in range(steps):
+                step()
+            _wait(device)
+            taken[name].append((time.perf_counter() - began) / steps)
+    return taken
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
