@@ -253,13 +253,13 @@ def _train(task: Mapping[str, Any]) -> None:
 
 def peak_megabytes(device: str) -> int:
     """Return the most memory so far: of a GPU for its last training, else of the whole process."""
-    from ssl_core.training.loop import peak_device_bytes
+    from ssl_core.training.device import peak_device_bytes
 
     return (peak_device_bytes(device) or machine.peak_resident_bytes()) // 2**20
 
 
 def _total_megabytes(device: str) -> float:
-    from ssl_core.training.loop import device_bytes
+    from ssl_core.training.device import device_bytes
 
     total = device_bytes(device)
     if total is None:

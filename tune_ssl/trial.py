@@ -95,7 +95,7 @@ class TrainingFactory:
         """Return the same on another draw of labels from the images that are kept."""
         from ssl_core.data.store import ImageStore
         from ssl_core.training.config import TrainingConfig
-        from ssl_core.training.loop import limit_memory
+        from ssl_core.training.device import limit_memory
 
         assert drawn.images is self._shared.images
         config = TrainingConfig.from_record(record)

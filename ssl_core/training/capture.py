@@ -9,7 +9,8 @@ machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -33,3 +34,16 @@ def cuda_graph(
     with torch.cuda.graph(graph):
         step()
     return graph.replay
+
+
+@contextmanager
+def side_stream(device: torch.device) -> Iterator[None]:
+    """Run the body on a stream of its own, as what is to be captured must be warmed up."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)

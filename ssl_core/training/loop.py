@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ssl_core.models.batch_norm import recompute_statistics
 from ssl_core.models.ema import EMA, decay_from_horizon
 from ssl_core.models.wide_resnet import build_model
 from ssl_core.schedules import LEARNING_RATE_SCHEDULES
-from ssl_core.training.capture import WARM_UP_STEPS, Capture, cuda_graph
+from ssl_core.training.capture import WARM_UP_STEPS, Capture, cuda_graph, side_stream
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.evaluate import Evaluation, evaluate_in_parts
 from ssl_core.training.inputs import StepInputs
@@ -213,7 +213,7 @@ class Training:
             self._replay()
         elif self._steps_before_capture > 0:
             self._steps_before_capture -= 1
-            with _side_stream(self._device):
+            with side_stream(self._device):
                 self._step()
         else:
             self._replay = self._capture(self._step, self._generators.values())
@@ -365,46 +365,6 @@ def _make_optimizer(
         )
     make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return make(groups, lr=config.learning_rate, fused=True, capturable=capturable)
-
-
-@contextmanager
-def _side_stream(device: torch.device) -> Iterator[None]:
-    """Run the body on a stream of its own, as what is to be captured must be warmed up."""
-    if device.type != "cuda":
-        yield
-        return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream(device).wait_stream(stream)
-
-
-def peak_device_bytes(device: str) -> int:
-    """Return the most memory tensors had on a GPU since the last training began; 0 on others."""
-    return torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0
-
-
-def device_bytes(device: str) -> int | None:
-    """Return the memory of a GPU; None for other devices."""
-    if not device.startswith("cuda"):
-        return None
-    return int(torch.cuda.get_device_properties(device).total_memory)
-
-
-def limit_memory(device: str, share: float, reserved: int) -> None:
-    """Let this process fill no more than its share of a GPU that several trials use.
-
-    More than that is an out-of-memory error of this process alone.
-
-    Args:
-        share: of the GPU, in (0, 1].
-        reserved: bytes that CUDA takes for each process beside its tensors.
-    """
-    total = device_bytes(device)
-    if total is None or share >= 1:
-        return
-    torch.cuda.set_per_process_memory_fraction(max(0.01, share - reserved / total), device)
 
 
 def set_threads(threads: int) -> None:
