@@ -74,6 +74,7 @@ TESTS = {
     "tune_ssl/best.py": ("tests/tune_ssl/test_best.py",),
     "tune_ssl/journal.py": ("tests/tune_ssl/test_journal.py",),
     "tune_ssl/sampler.py": ("tests/tune_ssl/test_sampler.py",),
+    "tune_ssl/parzen.py": ("tests/tune_ssl/test_parzen.py",),
     "tune_ssl/simulator.py": ("tests/tune_ssl/test_simulator.py",),
     "tune_ssl/statistics/crossed.py": (
         STATISTICS + "/test_crossed.py",
@@ -1305,6 +1306,36 @@ MUTANTS = (
         "tune_ssl/sampler.py",
         "self._history.best(default_gamma(len(numbers)))",
         "self._history.best(BEST_SHOWN)",
+    ),
+    Mutant(
+        "parzen: a kernel is as wide as the smaller gap",
+        "tune_ssl/parzen.py",
+        "np.maximum(gaps[:-1], gaps[1:])",
+        "np.minimum(gaps[:-1], gaps[1:])",
+    ),
+    Mutant(
+        "parzen: the outermost kernels reach to the bounds",
+        "tune_ssl/parzen.py",
+        "    if len(seen) > 1:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "parzen: the mass outside the bounds is kept",
+        "tune_ssl/parzen.py",
+        "np.log(self.width * mass)",
+        "np.log(self.width)",
+    ),
+    Mutant(
+        "parzen: every trial weighs the same, however old",
+        "tune_ssl/parzen.py",
+        "np.append(default_weights(count), PRIOR_WEIGHT)",
+        "np.append(np.ones(count), PRIOR_WEIGHT)",
+    ),
+    Mutant(
+        "parzen: choices never seen have no probability",
+        "tune_ssl/parzen.py",
+        "np.full((kernels, choices), PRIOR_WEIGHT / kernels)",
+        "np.full((kernels, choices), 1e-9)",
     ),
     Mutant(
         "warm start: values that do not compare are taken",

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -24,11 +24,11 @@ from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from tune_ssl.parzen import Numbers, mixture
+
 BEST_SHOWN = 25
 """As many as TPE models as good ones, at most."""
 OTHERS_SHOWN = 2975
-
-_Numbers: TypeAlias = "np.ndarray[Any, Any]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ class History:
         self._trials: dict[int, ShownTrial] = {}
         older = list(foreign)
         self._first = min((trial.number for trial in older), default=0)
-        self._columns: dict[str, _Numbers] = {}
+        self._columns: dict[str, Numbers] = {}
         for trial in older:
             self._add(trial)
 
@@ -102,7 +102,7 @@ class History:
         """Return the numbers of so many trials that come first in TPE's order."""
         return {number for *_, number in self._ordered[:count]}
 
-    def values(self, trials: _Numbers, names: Iterable[str]) -> dict[str, _Numbers]:
+    def values(self, trials: Numbers, names: Iterable[str]) -> dict[str, Numbers]:
         """Return parameters of the trials that have all of them, as the numbers Optuna models.
 
         ``trials`` are numbers of trials that were shown.
@@ -141,14 +141,14 @@ class _Shown:
         return self._history.of(self._study)
 
     @cached_property
-    def split(self) -> tuple[_Numbers, _Numbers]:
+    def split(self) -> tuple[Numbers, Numbers]:
         """Numbers of the best trials, as many as TPE models as good, and of all others, in order."""
         numbers = np.array([trial.number for trial in self._trials], dtype=np.int64)
         good = self._history.best(default_gamma(len(numbers)))
         is_good = np.array([number in good for number in numbers.tolist()], dtype=bool)
         return numbers[is_good], numbers[~is_good]
 
-    def values(self, trials: _Numbers, names: Iterable[str]) -> dict[str, _Numbers]:
+    def values(self, trials: Numbers, names: Iterable[str]) -> dict[str, Numbers]:
         """See ``History``."""
         return self._history.values(trials, names)
 
@@ -277,21 +277,17 @@ class _ShownTPESampler(TPESampler):
     ) -> dict[str, Any]:
         shown = cast("_Shown", study)
         good, others = (
-            self._parzen_estimator_cls(
-                shown.values(numbers, search_space), search_space, self._parzen_estimator_parameters
-            )
-            for numbers in shown.split
+            mixture(shown.values(numbers, search_space), search_space) for numbers in shown.split
         )
-        candidates = good.sample(self._rng.rng, self._n_ei_candidates)
-        ratios = self._compute_acquisition_func(candidates, good, others)
-        chosen = self._compare(candidates, ratios)
+        candidates = good.draw(self._rng.rng, self._n_ei_candidates)
+        best = np.argmax(good.log_density(candidates) - others.log_density(candidates))
         return {
-            name: distribution.to_external_repr(chosen[name])
+            name: distribution.to_external_repr(candidates[name][best].item())
             for name, distribution in search_space.items()
         }
 
 
-def _longer(column: _Numbers | None, length: int) -> _Numbers:
+def _longer(column: Numbers | None, length: int) -> Numbers:
     """Return the column with room for so many, nan where there is nothing."""
     longer = np.full(length, np.nan)
     if column is not None:
