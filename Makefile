@@ -50,6 +50,8 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.suggestions cost --trials 1000 --repeats 5
 	$(BIN)/python -m benchmarks.suggestions regret --spaces ict --trials 200 --seeds 2
 	$(BIN)/python -m benchmarks.scale --trials 200 --slots 40 --reopen 1000
+	$(BIN)/python -m benchmarks.step_time --turns 3
+	$(BIN)/python -m benchmarks.trial_start
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
