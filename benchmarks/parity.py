@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
-
+from benchmarks.paired import interval, trained
 from benchmarks.records import keep
 from ssl_core.names import ALGORITHM_NAMES
 
@@ -58,7 +56,7 @@ def main() -> None:
             )
             for mode in (one, other)
         }
-        row = {"method": method, "seeds": options.seeds, "means": means} | interval(differences)
+        row = {"method": method, "seeds": options.seeds, "means": means} | judged(differences)
         print(as_text(row), flush=True)
         if options.record:
             keep(RECORD, f"{method}, {one} and {other}", row)
@@ -66,32 +64,17 @@ def main() -> None:
 
 def accuracy(task: tuple[str, str, int, int]) -> float:
     """Return the test accuracy that a training of a method in a mode ends with."""
-    from benchmarks.sealed import tested
-    from ssl_core.data.prepare import prepare
-    from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, set_threads
-
     method, mode, seed, max_steps = task
     record = {"algorithm": method, "max_steps": max_steps, "seed": seed, "split_seed": seed}
-    config = TrainingConfig.from_record(record | MODES[mode])
-    set_threads(1)
-    shared = prepare(config.data)
-    training = Training(config, shared, capture=None if mode == "eager" else "auto")
-    training.run(max_steps)
-    training.report()  # recomputes the BatchNorm statistics
-    print(".", end="", file=sys.stderr, flush=True)
-    return tested(training, shared).accuracy
+    return trained(record | MODES[mode], capture=None if mode == "eager" else "auto")
 
 
-def interval(differences: list[float]) -> dict[str, Any]:
+def judged(differences: list[float]) -> dict[str, Any]:
     """Return the mean difference, its interval, and whether it lies within the margin."""
-    mean = statistics.mean(differences)
-    error = statistics.stdev(differences) / len(differences) ** 0.5
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(differences) - 1)) * error
-    low, high = mean - half, mean + half
+    mean, low, high = interval(differences, LEVEL)
     return {
-        "difference": round(mean, 4),
-        "interval": [round(low, 4), round(high, 4)],
+        "difference": mean,
+        "interval": [low, high],
         "equivalent": low > -MARGIN and high < MARGIN,
     }
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
+from benchmarks.paired import interval
 from benchmarks.records import keep
 
 RECORD = Path(__file__).with_name("warm_starts.json")
@@ -29,6 +29,7 @@ ORDERS = tuple(COLUMNS[place:] + COLUMNS[:place] for place in range(len(COLUMNS)
 """The notebook's order first; every divergence once in every place."""
 CARRIED = ("student", "ema", "ema_updates", "optimizer")
 """What the notebook kept from one column to the next."""
+LEVEL = 0.95
 FIRST_DRAW = 9000  # of labels; no search has seen it or those after it
 
 
@@ -142,8 +143,8 @@ def figures(
         "by_divergence": named(by_divergence, COLUMNS),
         "fresh": named(short, COLUMNS),
         "fresh_all_steps": named(long, COLUMNS),
-        "last_minus_first_place": interval(by_place[:, -1] - by_place[:, 0]),
-        "last_place_minus_fresh_all_steps": interval(by_place[:, -1] - long.mean(axis=1)),
+        "last_minus_first_place": interval(by_place[:, -1] - by_place[:, 0], LEVEL),
+        "last_place_minus_fresh_all_steps": interval(by_place[:, -1] - long.mean(axis=1), LEVEL),
         "minus_mse_in_notebook_order": against_first(chains[:, 0]),
         "minus_mse_fresh": against_first(short),
         "minus_mse_fresh_all_steps": against_first(long),
@@ -158,18 +159,10 @@ def named(values: np.ndarray[Any, Any], names: Sequence[str]) -> dict[str, float
 def against_first(values: np.ndarray[Any, Any]) -> dict[str, list[float]]:
     """Return how the other columns differ from the first, over (draws, columns)."""
     return {
-        name: interval(values[:, place] - values[:, 0])
+        name: interval(values[:, place] - values[:, 0], LEVEL)
         for place, name in enumerate(COLUMNS)
         if place
     }
-
-
-def interval(differences: np.ndarray[Any, Any]) -> list[float]:
-    """Return the mean of paired differences and the ends of its 95 % t interval."""
-    mean = float(differences.mean())
-    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
-    return [round(value, 4) for value in (mean, mean - half, mean + half)]
 
 
 def as_text(row: dict[str, Any]) -> str:

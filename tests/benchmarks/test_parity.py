@@ -11,7 +11,7 @@ from benchmarks import parity
 
 
 def test_the_interval_is_that_of_students_t():
-    found = parity.interval([0.01, -0.01, 0.02, -0.02, 0.0])
+    found = parity.judged([0.01, -0.01, 0.02, -0.02, 0.0])
     # mean 0, deviation sqrt(.001 / 4) = .01581, t(.95; 4) = 2.1318, half width .01507
     assert found["difference"] == 0.0
     assert found["interval"] == [-0.0151, 0.0151]
@@ -23,7 +23,7 @@ def test_the_interval_is_that_of_students_t():
 )
 def test_it_must_lie_within_the_margin_on_both_sides(shift, equivalent):
     differences = [shift + 0.001 * sign for sign in (1, -1) * 10]
-    assert parity.interval(differences)["equivalent"] is equivalent
+    assert parity.judged(differences)["equivalent"] is equivalent
 
 
 @pytest.mark.slow
