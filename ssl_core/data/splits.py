@@ -103,7 +103,7 @@ def draw_split(
     else:
         labeled = _labels_in_tail(tail, num_labels)
     unlabeled = left
-    if not (num_unlabeled is class_mismatch is tail is None):
+    if num_unlabeled is not None or class_mismatch is not None or tail is not None:
         order = random.permutation(left)  # after all other draws, so that they stay as they were
         extras = order[~np.isin(order, labeled)]
         known = labels[extras] != UNKNOWN_LABEL
