@@ -456,7 +456,7 @@ class TestView:
 
     def test_rows_are_as_wide_as_the_headings(self, result):
         for row in view.rows(result):
-            assert len(row) == len(view.headings(result)) == len(view.LATEX_COLUMNS)
+            assert len(row) == len(view.headings(result)) == len(view._sides(result))
 
     def test_figures_are_those_of_the_result(self, result):
         first = result["cells"][0]
