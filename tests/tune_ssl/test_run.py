@@ -253,7 +253,7 @@ class TestIllegalValues:
 
 class TestConditions:
     def test_a_run_of_an_older_version_has_none(self):
-        older = {key: value for key, value in RunConfig(alg=("ict",)).to_mapping().items()}
+        older = RunConfig(alg=("ict",)).to_mapping()
         for name in ("unlabeled", "labeled_classes", "class_mismatch", "imbalance"):
             assert older.pop(name) is None, "a resume compares it with what is not there"
         assert RunConfig.from_mapping(older) == RunConfig(alg=("ict",))

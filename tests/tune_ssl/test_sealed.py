@@ -118,7 +118,8 @@ def test_networks_and_reference_lines_are_judged_on_those(trained, tmp_path):
         TrainingConfig.from_record(RECORD | {"labeled_classes": "3,7"}).to_record()
     )
     work.run(30)
-    data = work.weights()
+    assert work.measure().value > 0.9
+    data = work.weights()  # with the BatchNorm statistics it was measured with
     (tmp_path / "weights").write_bytes(data)
     stored = StoredWeights(str(tmp_path), "weights", hashlib.sha256(data).hexdigest())
     judging = of_classes(validation, "3,7")
@@ -127,7 +128,7 @@ def test_networks_and_reference_lines_are_judged_on_those(trained, tmp_path):
         unpack_correct(sealed._referred(nearest_neighbour(shared))),
     ):
         assert len(found) == len(judging.labels)
-        assert found.mean() > 0.7, "numbered as they were trained"
+        assert found.mean() > 0.9, "numbered as they were trained"
 
 
 @pytest.mark.usefixtures("inside_with_two_classes")
