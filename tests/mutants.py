@@ -40,6 +40,7 @@ TRAININGS = "tests/contracts/test_trainings.py"
 SPACES = "tests/contracts/test_spaces.py"
 MODELS = "tests/ssl_core/test_models.py"
 STATISTICS = "tests/tune_ssl/statistics"
+CONDITIONS = "tests/ssl_core/test_data_conditions.py"
 
 # The tests of a file; those that know it best first, because the first failure ends a run.
 TESTS = {
@@ -69,7 +70,10 @@ TESTS = {
     "ssl_core/training/seeds.py": (TRAININGS,),
     "search_spaces/common.py": (SPACES,),
     "search_spaces/joint.py": (SPACES, "tests/tune_ssl/test_workflows.py"),
-    "ssl_core/data/splits.py": ("tests/ssl_core/test_data_splits.py",),
+    "ssl_core/data/splits.py": (CONDITIONS, "tests/ssl_core/test_data_splits.py"),
+    "ssl_core/data/pools.py": (CONDITIONS,),
+    "ssl_core/data/classes.py": (CONDITIONS,),
+    "ssl_core/data/prepare.py": (CONDITIONS,),
     "tune_ssl/asha.py": ("tests/tune_ssl/test_asha.py",),
     "tune_ssl/best.py": ("tests/tune_ssl/test_best.py",),
     "tune_ssl/journal.py": ("tests/tune_ssl/test_journal.py",),
@@ -83,6 +87,7 @@ TESTS = {
     "tune_ssl/statistics/cells.py": (STATISTICS + "/test_cells.py",),
     "tune_ssl/statistics/letters.py": (STATISTICS + "/test_letters.py",),
     "tune_ssl/statistics/selection.py": (STATISTICS + "/test_selection.py",),
+    "tune_ssl/statistics/power.py": (STATISTICS + "/test_power.py",),
     "tune_ssl/statistics/repeats.py": (STATISTICS + "/test_repeats.py",),
     "tune_ssl/study.py": ("tests/tune_ssl/test_study.py", "tests/tune_ssl/test_workflows.py"),
     "tune_ssl/trial.py": ("tests/tune_ssl/test_trial.py",),
@@ -97,6 +102,7 @@ TESTS = {
     "tune_ssl/workflows/confirm.py": ("tests/tune_ssl/test_confirm.py",),
     "tune_ssl/workflows/retrain.py": ("tests/tune_ssl/test_confirm.py",),
     "tune_ssl/views/confirmed.py": ("tests/tune_ssl/test_confirmed.py",),
+    "tune_ssl/views/judged.py": ("tests/tune_ssl/test_confirmed.py",),
     "tune_ssl/comparison.py": ("tests/tune_ssl/test_comparison.py",),
     "tune_ssl/references.py": ("tests/tune_ssl/test_references.py",),
     "tune_ssl/workflows/compare.py": ("tests/tune_ssl/test_compare.py",),
@@ -1250,20 +1256,116 @@ MUTANTS = (
     Mutant(
         "splits: validation images are trained on with their labels",
         "ssl_core/data/splits.py",
-        "own[skip : skip + n]",
-        "own[:n]",
+        "own_left = [own[n:] for",
+        "own_left = [own for",
     ),
     Mutant(
         "splits: labels not spread over the classes",
         "ssl_core/data/splits.py",
-        "for_labels = _counts_in_turn(sizes - for_validation, num_labels, turn)",
-        "for_labels = _proportional_counts(sizes - for_validation, num_labels)",
+        "for_labels = _counts_in_turn(sizes, total, turn)",
+        "for_labels = _proportional_counts(sizes, total)",
     ),
     Mutant(
         "splits: a rare class has no validation image",
         "ssl_core/data/splits.py",
         "for_validation = _validation_counts(",
         "for_validation = _proportional_counts(",
+    ),
+    Mutant(
+        "splits: with a condition the labeled images are drawn into the pool twice",
+        "ssl_core/data/splits.py",
+        "extras = order[~np.isin(order, labeled)]",
+        "extras = order",
+    ),
+    Mutant(
+        "splits: images of other classes pass for those of the labeled ones",
+        "ssl_core/data/splits.py",
+        "inside = extras if class_mismatch is None else extras[known]",
+        "inside = extras",
+    ),
+    Mutant(
+        "splits: the pool's long tail begins again beside the labels",
+        "ssl_core/data/splits.py",
+        "tail[len(labeled) :]",
+        "tail",
+    ),
+    Mutant(
+        "pools: a mismatch changes the size of the pool",
+        "ssl_core/data/pools.py",
+        "inside[: extras - from_outside]",
+        "inside[:extras]",
+    ),
+    Mutant(
+        "pools: without a size, each mismatch has its own",
+        "ssl_core/data/pools.py",
+        "min(len(inside), len(outside))",
+        "len(inside)",
+    ),
+    Mutant(
+        "pools: a long tail that takes back what it gave",
+        "ssl_core/data/pools.py",
+        "/ (2 * given + 1)",
+        "/ (2 * given[::-1] + 1)",
+    ),
+    Mutant(
+        "pools: a rare class gets no label",
+        "ssl_core/data/pools.py",
+        "        quotient[0] += 1.0  # before any second image\n",
+        "",
+    ),
+    Mutant(
+        "classes: labels keep the numbers of all classes",
+        "ssl_core/data/classes.py",
+        "= np.arange(len(chosen))",
+        "= np.array(chosen)",
+    ),
+    Mutant(
+        "prepare: classes that nobody knows are drawn by",
+        "ssl_core/data/prepare.py",
+        "if unknown and (",
+        "if False and (",
+    ),
+    Mutant(
+        "sealed: a network of some classes is judged on the images of all",
+        "tune_ssl/sealed.py",
+        "return of_classes(_images(), _place.labeled_classes)",
+        "return of_classes(_images(), None)",
+    ),
+    Mutant(
+        "sealed: test images of some classes are counted as another test set",
+        "tune_ssl/sealed.py",
+        "whole, test = _images(), _judging()",
+        "whole, test = _judging(), _judging()",
+    ),
+    Mutant(
+        "confirm: the accuracy beside balanced accuracy is that one again",
+        "tune_ssl/confirmation.py",
+        "outcomes(retrainings, named.name, test, balanced=False)",
+        "outcomes(retrainings, named.name, test, balanced=True)",
+    ),
+    Mutant(
+        "plan: a long tail is judged by accuracy",
+        "tune_ssl/workflows/plan.py",
+        "by_class = config.data().is_imbalanced or (",
+        "by_class = False or (",
+    ),
+    Mutant(
+        "power: one side of the test only",
+        "tune_ssl/statistics/power.py",
+        "fits = (near >= 0) & (2 * _at_most(",
+        "fits = (near >= 0) & (1 * _at_most(",
+    ),
+    Mutant(
+        "power: the better one wins as often as it loses",
+        "tune_ssl/statistics/power.py",
+        "(disagreement + difference) / (2 * disagreement)",
+        "disagreement / (2 * disagreement)",
+    ),
+    Mutant(
+        "power: two configurations differ by more than they disagree on",
+        "tune_ssl/statistics/power.py",
+        "share = max(disagreement, middle)",
+        "share = disagreement",
     ),
     Mutant(
         "parameters: an option a search cannot carry is let through",
@@ -1454,7 +1556,7 @@ MUTANTS = (
     Mutant(
         "confirm: a fingerprint without labels",
         "tune_ssl/sealed.py",
-        '    digest.update(np.ascontiguousarray(test.labels, dtype="<i8").tobytes())\n',
+        '    digest.update(np.ascontiguousarray(whole.labels, dtype="<i8").tobytes())\n',
         "",
     ),
     Mutant(
@@ -1501,7 +1603,7 @@ MUTANTS = (
     ),
     Mutant(
         "confirm: a test figure without its opening",
-        "tune_ssl/views/confirmed.py",
+        "tune_ssl/views/judged.py",
         ", opening {result['test']['opening']}\\n(95 %)",
         "\\n(95 %)",
     ),

@@ -194,6 +194,36 @@ SplitSeedOption = Annotated[
     OptionalInt,
     typer.Option(help="Draw of labels and validation images. \\[default: 0]", rich_help_panel=DATA),
 ]
+UnlabeledOption = Annotated[
+    OptionalInt,
+    typer.Option(
+        help="Images of the unlabeled pool, the labeled among them. \\[default: all that validation leaves]",
+        rich_help_panel=DATA,
+    ),
+]
+LabeledClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Classes to tell apart, a comma list of names or places from 0; labels, validation and test "
+        "are of these. \\[default: all]",
+        rich_help_panel=DATA,
+    ),
+]
+ClassMismatchOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Percent of the pool's images beside the labeled that are of other classes than "
+        "--labeled-classes. \\[default: as they come]",
+        rich_help_panel=DATA,
+    ),
+]
+ImbalanceOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Largest to smallest class of labeled and unlabeled images, a long tail. \\[default: none made]",
+        rich_help_panel=DATA,
+    ),
+]
 ImageSizeOption = Annotated[
     OptionalInt,
     typer.Option(
@@ -315,6 +345,7 @@ StorageOption = Annotated[
 SHARED_SETTINGS = (
     *("alg", "divergence", "trials"),
     *("dataset", "data_dir", "labels", "validation", "split_seed", "image_size", "flip"),
+    *("unlabeled", "labeled_classes", "class_mismatch", "imbalance"),
     *("model", "max_steps", "batch_size", "unlabeled_ratio", "optimizer", "lr_schedule"),
     *("evaluate", "metric", "precision"),
     *("seed", "sampler", "scheduler", "reduction_factor", "grace"),
@@ -357,6 +388,10 @@ def search(
     labels: LabelsOption = None,
     validation: ValidationOption = None,
     split_seed: SplitSeedOption = None,
+    unlabeled: UnlabeledOption = None,
+    labeled_classes: LabeledClassesOption = None,
+    class_mismatch: ClassMismatchOption = None,
+    imbalance: ImbalanceOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
     model: ModelOption = None,
@@ -675,6 +710,10 @@ def compare(
     labels: LabelsOption = None,
     validation: ValidationOption = None,
     split_seed: SplitSeedOption = None,
+    unlabeled: UnlabeledOption = None,
+    labeled_classes: LabeledClassesOption = None,
+    class_mismatch: ClassMismatchOption = None,
+    imbalance: ImbalanceOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
     model: ModelOption = None,

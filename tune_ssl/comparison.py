@@ -26,6 +26,7 @@ from tune_ssl.best import rank_trials
 from tune_ssl.confirmation import (
     Named,
     OpenedTest,
+    accuracy_beside,
     check_whole,
     diverged_of,
     interval_values,
@@ -311,43 +312,35 @@ def compared(
     tuned supervised and verdicts hold together over all of them.
     """
     ordered = order(retrainings, trials)
-    balanced = retrainings.settings.metric == "balanced_accuracy"
+    metric = retrainings.settings.metric
     rows = _rows(retrainings)
-    tables = {
-        cell: over_searches(
-            [
-                outcomes(retrainings, retrainings.configurations[row].name, test, balanced)
-                for row in own
-            ]
-        )
-        for cell, own in rows.items()
-    }
-    tables |= {
-        name: over_searches(_reference_tables(retrainings, packed, test, balanced))
-        for name, packed in test.references.items()
-    }
+    tables = _tables(retrainings, test, balanced=metric == "balanced_accuracy")
+    plain = _tables(retrainings, test, balanced=False)
+    beside = {name: accuracy_beside(metric, table) for name, table in plain.items()}
     cells = {cell.name: cell for cell in compare_cells(tables, control=CONTROL)}
     repeats, draws = comparison.repeats, retrainings.draws_of_a_group
     return {
         "winner": ordered[0].name,
         "control": CONTROL,
         "claim": comparison.claim,
-        "metric": retrainings.settings.metric,
+        "metric": metric,
         "searches": repeats,
         "draws": draws,
         "indicative": is_indicative(repeats if repeats > 1 else draws),
         "caption": caption(repeats=repeats, retrainings=draws),
+        "conditions": retrainings.settings.conditions(),
         "labels": retrainings.settings.labels,
         "validation_images": retrainings.settings.validation,
         "steps": retrainings.settings.steps,
         "test": test.facts(retrainings.settings.dataset),
         "cells": [
             _cell_row(retrainings, named, rows[named.name], cells[named.name])
+            | beside[named.name]
             | {"searched": _searched_rows(retrainings, rows[named.name], trials, test)}
             for named in ordered
         ],
         "references": [
-            {"name": name, **_figures(cells[name]), "correct": packed}
+            {"name": name, **_figures(cells[name]), **beside[name], "correct": packed}
             for name, packed in test.references.items()
         ],
         "left_out": [cell.name for cell in comparison.cells() if cell.name not in rows],
@@ -386,6 +379,24 @@ def _rows(retrainings: Retrainings) -> dict[str, list[int]]:
     for row, configuration in enumerate(retrainings.configurations):
         rows.setdefault(configuration.origin["cell"], []).append(row)
     return rows
+
+
+def _tables(retrainings: Retrainings, test: OpenedTest, *, balanced: bool) -> dict[str, Floats]:
+    """Return the table of every cell and reference line, whose mean is what it is judged by."""
+    cells = {
+        cell: over_searches(
+            [
+                outcomes(retrainings, retrainings.configurations[row].name, test, balanced)
+                for row in own
+            ]
+        )
+        for cell, own in _rows(retrainings).items()
+    }
+    references = {
+        name: over_searches(_reference_tables(retrainings, packed, test, balanced))
+        for name, packed in test.references.items()
+    }
+    return cells | references
 
 
 def _reference_tables(

@@ -158,11 +158,13 @@ def confirmation(
         "draws": draws,
         "indicative": is_indicative(draws),
         "caption": caption(repeats=1, retrainings=draws),
+        "conditions": retrainings.settings.conditions(),
         "labels": retrainings.settings.labels,
         "validation_images": retrainings.settings.validation,
         "test": test.facts(retrainings.settings.dataset),
         "configurations": [
             _configuration(by_name[named.name], named, cells[named.name])
+            | accuracy_beside(metric, outcomes(retrainings, named.name, test, balanced=False))
             | {"retrainings": retrainings_of(retrainings, named.name, trials, test)}
             for named in order
         ],
@@ -281,6 +283,13 @@ def _optimism(
 def _first(retrainings: Retrainings, holds: Any) -> int | None:
     places = (place for place, one in enumerate(retrainings.configurations) if holds(one.origin))
     return next(places, None)
+
+
+def accuracy_beside(metric: str, table: Floats) -> dict[str, Any]:
+    """Return the accuracy of a draws x images table of 0 and 1, where the metric is a balanced one."""
+    if metric == "accuracy":
+        return {}
+    return {"accuracy": interval_values(crossed_interval(table))}
 
 
 def interval_values(interval: Interval) -> dict[str, float]:

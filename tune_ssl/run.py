@@ -81,6 +81,8 @@ class RunConfig:
         grace: the first rung, in steps.
         gpus_per_trial: GPUs of each, a fraction where several share one, or ``auto`` to measure it.
         start_from: configurations tried first, as ``export`` writes them.
+        unlabeled: size of the unlabeled pool; this, ``labeled_classes``, ``class_mismatch`` and
+            ``imbalance`` as in ``DataConfig``.
         warm_start: folder of an earlier run whose trials inform the sampler.
     """
 
@@ -118,6 +120,10 @@ class RunConfig:
     storage: str | None = None
     start_from: tuple[dict[str, Any], ...] = ()
     warm_start: str | None = None
+    unlabeled: int | None = None
+    labeled_classes: str | None = None
+    class_mismatch: float | None = None
+    imbalance: float | None = None
 
     def __post_init__(self) -> None:
         check_integer("trials", self.trials, 1)
@@ -222,7 +228,17 @@ class RunConfig:
             num_validation=card.num_validation if self.validation is None else self.validation,
             split_seed=self.split_seed,
             flip=self.flip,
+            num_unlabeled=self.unlabeled,
+            labeled_classes=self.labeled_classes,
+            class_mismatch=self.class_mismatch,
+            imbalance=self.imbalance,
         )
+
+    def conditions(self) -> dict[str, int | float | str]:
+        """Return those settings of docs/conditions.md that were given, by the names of their flags."""
+        names = ("unlabeled", "labeled-classes", "class-mismatch", "imbalance")
+        given = {name: getattr(self, name.replace("-", "_")) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
 
     def rungs(self) -> tuple[int, ...]:
         """Return the steps at which trials are measured; the last is the full length."""

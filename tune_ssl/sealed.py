@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class SealedImages:
     """Where the test images are, and on what they are classified; no image.
 
-    ``data_dir`` and ``image_size`` as in ``DataConfig``.
+    ``data_dir``, ``image_size`` and ``labeled_classes`` as in ``DataConfig``: networks are judged on
+    the test images of these classes.
     """
 
     dataset: str
@@ -39,10 +40,14 @@ class SealedImages:
     image_size: int | None
     device: str
     threads: int
+    labeled_classes: str | None = None
 
 
 class Opened(NamedTuple):
-    """A test set's fingerprint, the SHA-256 of images and labels, and its labels."""
+    """A test set's fingerprint, the SHA-256 of images and labels, and the labels of those that judge.
+
+    The fingerprint is of all test images, whichever classes judge: it is the same set that is opened.
+    """
 
     sha256: str
     labels: list[int]
@@ -156,10 +161,17 @@ def _images() -> LabeledImages:
     return _test
 
 
+def _judging() -> LabeledImages:
+    from ssl_core.data.classes import of_classes
+
+    assert _place is not None
+    return of_classes(_images(), _place.labeled_classes)
+
+
 def _opened() -> Opened:
-    test = _images()
-    digest = hashlib.sha256(np.ascontiguousarray(test.images).tobytes())
-    digest.update(np.ascontiguousarray(test.labels, dtype="<i8").tobytes())
+    whole, test = _images(), _judging()
+    digest = hashlib.sha256(np.ascontiguousarray(whole.images).tobytes())
+    digest.update(np.ascontiguousarray(whole.labels, dtype="<i8").tobytes())
     return Opened(digest.hexdigest(), test.labels.tolist(), list(test.class_names))
 
 
@@ -178,14 +190,14 @@ def _measured(weights: StoredWeights) -> str:
             f"weights {name} are not those the retraining stored; allowed: the file as it was; restore it, or "
             "confirm under another --name."
         )
-    evaluation = classified(data, _images(), _device(), Path(name).name)
+    evaluation = classified(data, _judging(), _device(), Path(name).name)
     return pack_correct(evaluation.correct)
 
 
 def _referred(model: Any) -> str:
     from tune_ssl.references import predicted
 
-    test = _images()
+    test = _judging()
     return pack_correct(predicted(model, test.images) == test.labels)
 
 

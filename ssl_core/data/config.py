@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssl_core.data.catalogue import AUTO, DATASET_CARDS
-from ssl_core.errors import UserError, check_choice, check_flag, check_integer, check_text
+from ssl_core.errors import (
+    UserError,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_text,
+)
 from ssl_core.names import DATASET_NAMES
 
 SMALLEST_SIDE = 8  # the network halves the resolution twice
 LARGEST_SIDE = 1024
+
+CONDITIONS = ("num_unlabeled", "labeled_classes", "class_mismatch", "imbalance")
+"""Fields of ``DataConfig`` that came later than the others: what was written before lacks them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +34,15 @@ class DataConfig:
         num_validation: images to choose on; None for half of those with a label, at most 5,000.
         split_seed: the draw of labels and validation images.
         flip: mirror images when augmenting; None for the data set's own rule.
+        num_unlabeled: size of the unlabeled pool, the labeled images among it; None for all that
+            validation leaves.
+        labeled_classes: comma list of those that are told apart, by name or place; None for all.
+        class_mismatch: percent of the pool's extra images that are of other classes; None where
+            they come as they are.
+        imbalance: ratio of the largest to the smallest class among labeled and unlabeled images;
+            None or 1 for none made.
+
+    The last four are described in docs/conditions.md.
     """
 
     dataset: str = "digits"
@@ -33,6 +52,10 @@ class DataConfig:
     num_validation: int | None = None
     split_seed: int = 0
     flip: bool | None = None
+    num_unlabeled: int | None = None
+    labeled_classes: str | None = None
+    class_mismatch: float | None = None
+    imbalance: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("dataset", self.dataset, DATASET_NAMES)
@@ -58,6 +81,32 @@ class DataConfig:
                 f"flip is on with {self.dataset}; allowed: off, because a mirrored digit is another or "
                 "none; leave it out."
             )
+        self._check_conditions()
+
+    def _check_conditions(self) -> None:
+        if self.num_unlabeled is not None:
+            check_integer("num_unlabeled", self.num_unlabeled, 1)
+        if self.labeled_classes is not None:
+            check_text("labeled_classes", self.labeled_classes)
+        if self.class_mismatch is not None:
+            check_number("class_mismatch", self.class_mismatch, 0.0, 100.0)
+            if self.labeled_classes is None:
+                raise UserError(
+                    f"class-mismatch is {self.class_mismatch:g} and labeled-classes was not given; allowed: the "
+                    "two together, because other classes are those not told apart; give --labeled-classes."
+                )
+        if self.imbalance is not None:
+            check_number("imbalance", self.imbalance, 1.0)
+        if self.is_imbalanced and self.labeled_classes and self.class_mismatch is None:
+            raise UserError(
+                f"imbalance is {self.imbalance:g} with labeled-classes alone; allowed: with a class-mismatch, "
+                "because a pool of all classes has no one ratio; give --class-mismatch, 0 for none of others."
+            )
+
+    @property
+    def is_imbalanced(self) -> bool:
+        """Whether a long tail is made of the classes."""
+        return self.imbalance is not None and self.imbalance > 1
 
 
 def is_utf8(text: str) -> bool:

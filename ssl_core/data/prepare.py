@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_core.data.catalogue import AUTO, DATASET_CARDS
+from ssl_core.data.classes import class_indices, restricted
 from ssl_core.data.config import DataConfig
-from ssl_core.data.images import Images, Indices, LabeledImages, Labels
+from ssl_core.data.images import UNKNOWN_LABEL, Images, Indices, LabeledImages, Labels
 from ssl_core.data.recipe import Augmentation, Normalisation, default_shift
 from ssl_core.data.sources import check_labels_are_chosen, load_training_images
 from ssl_core.data.splits import Split, draw_split
+from ssl_core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +67,21 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
     """Draw labels and validation images from a source that has been read.
 
     Raises:
-        UserError: there are too few images for the draw.
+        UserError: there are too few images for the draw, or a condition needs labels that are not
+            there.
     """
+    _check_condition_can_be_made(config, source)
+    if config.labeled_classes is not None:
+        source = restricted(source, config.labeled_classes)
     split = draw_split(
         source.labels,
         source.class_names,
         num_labels=config.num_labels if isinstance(config.num_labels, int) else None,
         num_validation=config.num_validation,
         seed=config.split_seed,
+        num_unlabeled=config.num_unlabeled,
+        class_mismatch=config.class_mismatch,
+        imbalance=config.imbalance,
     )
     card = DATASET_CARDS[config.dataset]
     return SplitImages(
@@ -99,6 +108,25 @@ def resolved(config: DataConfig, shared: SplitImages) -> DataConfig:
     return dataclasses.replace(
         config, num_labels=len(shared.labeled), num_validation=len(shared.validation)
     )
+
+
+def _check_condition_can_be_made(config: DataConfig, source: LabeledImages) -> None:
+    """Raise UserError where unlabeled images would have to be drawn by classes that are not known."""
+    unknown = int((source.labels == UNKNOWN_LABEL).sum())
+    if unknown and (config.labeled_classes is not None or config.is_imbalanced):
+        what = "imbalance" if config.is_imbalanced else "labeled-classes"
+        raise UserError(
+            f"{what} was given and {unknown} images of {config.dataset} have no label; allowed: images that all "
+            "have one, because the unlabeled ones are drawn by their classes; give a folder with train/, or "
+            f"leave --{what} out."
+        )
+    if config.class_mismatch is not None and config.labeled_classes is not None:
+        chosen = class_indices(config.labeled_classes, source.class_names)
+        if len(chosen) == source.num_classes:
+            raise UserError(
+                f"class-mismatch was given and all {len(chosen)} classes are labeled ones; allowed: labeled "
+                "classes that leave others; name fewer in --labeled-classes, or leave --class-mismatch out."
+            )
 
 
 def _fit_normalisation(images: Images, split: Split) -> Normalisation:

@@ -4,6 +4,9 @@ Validation images are drawn first, in proportion to the classes; labels are then
 classes in turn. So for one seed the validation images do not depend on the number of labels,
 and the 20 labeled images are among the 50. Every class has at least one image of each kind: a
 class without validation images would have no accuracy.
+
+The conditions of Oliver et al. 2018, a smaller pool, one of other classes, a long tail, change what
+is labeled and unlabeled (``pools``), and never the validation images; docs/conditions.md has them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_core.data.images import UNKNOWN_LABEL, Indices, Labels
+from ssl_core.data.pools import fill_pool, long_tail
 from ssl_core.errors import UserError
 
 LARGEST_DEFAULT_VALIDATION = 5000
@@ -24,8 +28,8 @@ LARGEST_DEFAULT_VALIDATION = 5000
 class Split:
     """Indices into a data set's training images, each sorted.
 
-    ``unlabeled`` holds every image that is not for validation, the labeled ones among them:
-    their label is not used there.
+    ``unlabeled`` holds every image that is not for validation, or those that a condition leaves of
+    them; the labeled ones are always among them: their label is not used there.
     """
 
     labeled: Indices
@@ -49,20 +53,29 @@ def draw_split(
     num_labels: int | None,
     num_validation: int | None,
     seed: int,
+    num_unlabeled: int | None = None,
+    class_mismatch: float | None = None,
+    imbalance: float | None = None,
 ) -> Split:
-    """Draw the labeled and validation images of a data set.
+    """Draw the labeled, unlabeled and validation images of a data set.
 
     Args:
-        labels: (N,) class of each training image, -1 where unknown.
+        labels: (N,) class of each training image, -1 where unknown or of none of ``class_names``.
         num_labels: labeled images to train on, at least one per class; None for all that
             validation leaves.
         num_validation: images to choose on, at least one per class; None for half of those
             with a label, at most ``LARGEST_DEFAULT_VALIDATION``.
         seed: the draw; the same seed gives nested labels and the same validation images.
+        num_unlabeled: size of the unlabeled pool, the labeled images among it; None for all that
+            validation leaves. For the same labels and seed the smaller pool is in the larger.
+        class_mismatch: percent of the pool's extra images that are of none of ``class_names``, see
+            ``fill_pool``; None where they come as they are.
+        imbalance: ratio of the largest to the smallest class among the labeled images, and among
+            those of ``class_names`` in the pool, see ``long_tail``; None or 1 for none made.
 
     Raises:
         UserError: a class has fewer than two images with a label, or there are too few labels,
-            validation images or images for every class to have one of each kind.
+            validation images or images for every class to have one of each kind, or for the pool.
     """
     num_classes = len(class_names)
     random = np.random.RandomState(seed)  # its stream is frozen, a Generator's is not
@@ -75,27 +88,54 @@ def draw_split(
     if num_validation is None:
         num_validation = min(available // 2, LARGEST_DEFAULT_VALIDATION)
     _check_counts(num_labels, num_validation, available, num_classes)
-    if num_labels is None:
-        num_labels = available - num_validation
 
     sizes = np.array([len(indices) for indices in by_class])
     for_validation = _validation_counts(sizes, num_validation)
     turn = random.permutation(num_classes)
-    for_labels = _counts_in_turn(sizes - for_validation, num_labels, turn)
     assert for_validation.min() >= 1  # for what was checked above, a way exists
-    assert for_labels.min() >= 1
     validation = [own[:n] for own, n in zip(by_class, for_validation, strict=True)]
-    labeled = [
-        own[skip : skip + n]
-        for own, skip, n in zip(by_class, for_validation, for_labels, strict=True)
-    ]
+    own_left = [own[n:] for own, n in zip(by_class, for_validation, strict=True)]
     chosen = np.sort(np.concatenate(validation))
-    return Split(
-        labeled=np.sort(np.concatenate(labeled)),
-        unlabeled=np.setdiff1d(np.arange(len(labels), dtype=np.int64), chosen),
-        validation=chosen,
-        seed=seed,
-    )
+    left = np.setdiff1d(np.arange(len(labels), dtype=np.int64), chosen)
+    tail = None if imbalance is None or imbalance == 1 else long_tail(own_left, imbalance)
+    if tail is None:
+        labeled = _labels_in_turn(own_left, num_labels, turn)
+    else:
+        labeled = _labels_in_tail(tail, num_labels)
+    unlabeled = left
+    if num_unlabeled is not None or class_mismatch is not None or tail is not None:
+        order = random.permutation(left)  # after all other draws, so that they stay as they were
+        extras = order[~np.isin(order, labeled)]
+        known = labels[extras] != UNKNOWN_LABEL
+        inside = extras if class_mismatch is None else extras[known]
+        unlabeled = fill_pool(
+            labeled,
+            inside if tail is None else tail[len(labeled) :],
+            extras[~known],
+            size=num_unlabeled,
+            class_mismatch=class_mismatch,
+        )
+    return Split(labeled=labeled, unlabeled=unlabeled, validation=chosen, seed=seed)
+
+
+def _labels_in_turn(own_left: list[Indices], num_labels: int | None, turn: Indices) -> Indices:
+    """Return the labeled images, as many of each class; None for all there are."""
+    sizes = np.array([len(own) for own in own_left])
+    total = int(sizes.sum()) if num_labels is None else num_labels
+    for_labels = _counts_in_turn(sizes, total, turn)
+    assert for_labels.min() >= 1  # for what was checked, a way exists
+    return np.sort(np.concatenate([own[:n] for own, n in zip(own_left, for_labels, strict=True)]))
+
+
+def _labels_in_tail(tail: Indices, num_labels: int | None) -> Indices:
+    """Return the labeled images, the beginning of a long tail."""
+    if num_labels is None or num_labels > len(tail):
+        given = "not given" if num_labels is None else f"{num_labels}"
+        raise UserError(
+            f"labels is {given} with an imbalance whose long tail ends after {len(tail)} images, when a class "
+            f"has none left; allowed: at most {len(tail)}; give fewer --labels, or another --imbalance."
+        )
+    return np.sort(tail[:num_labels])
 
 
 def _check_every_class_has_two_images(

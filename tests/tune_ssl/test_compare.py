@@ -24,10 +24,11 @@ from tests.tune_ssl.fakes import (
 )
 from tests.tune_ssl.test_confirm import IMAGES, FakeSealedTest, KilledError
 from tune_ssl import cli
-from tune_ssl.run import RunDirectory, run_lock
+from tune_ssl.run import RunDirectory, run_lock, write_yaml
 from tune_ssl.study import SECONDS, read_trials
 from tune_ssl.trial import pack_correct
 from tune_ssl.views import compared as view
+from tune_ssl.views.judged import interval_text
 from tune_ssl.workflows import compare as workflow
 from tune_ssl.workflows import plan, retrain
 from tune_ssl.workflows import search as search_workflow
@@ -393,8 +394,29 @@ class TestCommand:
             for one in (asked, asked, dataclasses.replace(asked, seeds=4))
         ]
         assert names[0] == names[1] != names[2]
-        assert names[0].startswith("compare-digits-")
+        assert names[0] == "compare-digits-482b7339", "as older versions made it"
         assert not it.output.exists()
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_with_a_condition_it_is_another_comparison(self, comparing, place):
+        settings = small_config(alg=("supervised", "mean_teacher"), trials=4)
+        asked = [
+            workflow.comparison_of(
+                dataclasses.replace(settings, unlabeled=unlabeled),
+                claim="cells",
+                budget_per_cell=None,
+                seeds=3,
+                repeats=1,
+            )
+            for unlabeled in (None, 100)
+        ]
+        it = comparing(name="it")
+        begun = RunDirectory(it.output / "it")
+        begun.path.mkdir(parents=True)
+        write_yaml(begun.path / "compare.yaml", asked[place].to_mapping())
+        assert workflow._continued(begun, asked[place]) == asked[place]
+        with pytest.raises(UserError, match="was begun with other unlabeled"):
+            workflow._continued(begun, asked[1 - place])
 
     def test_trials_and_device_time_are_not_both_a_budget(self, command):
         code, _, err = command(*self.ARGUMENTS, "--budget-per-cell", "10m")
@@ -456,13 +478,25 @@ class TestView:
 
     def test_rows_are_as_wide_as_the_headings(self, result):
         for row in view.rows(result):
-            assert len(row) == len(view.headings(result)) == len(view.LATEX_COLUMNS)
+            assert len(row) == len(view.headings(result)) == len(view._sides(result))
+
+    def test_of_a_balanced_metric_so_are_those_with_accuracy_beside(self, result):
+        rows = [*result["cells"], *result["references"]]
+        found = result | {"metric": "balanced_accuracy", "conditions": {"imbalance": 5.0}}
+        for row in rows:
+            row["accuracy"] = {"mean": 0.5, "low": 0.4, "high": 0.6}
+        assert "test accuracy, opening 1\n(95 %)" in view.headings(found)
+        for row in view.rows(found):
+            assert len(row) == len(view.headings(found)) == len(view._sides(found))
+            assert row[5] == "50.0 % (40.0 to 60.0)"
+        assert any("imbalance 5.0" in note for note in view.notes(found))
+        assert view.format_compared(found, "csv").count(",0.5,0.4,0.6,") == len(rows)
 
     def test_figures_are_those_of_the_result(self, result):
         first = result["cells"][0]
         row = view.rows(result)[0]
         assert row[1] == f"4 ({first['complete']})"
-        assert row[4] == view.interval_text(first["test"])
+        assert row[4] == interval_text(first["test"])
         assert row[5] == " ".join(first["letters"])
 
     def test_latex_escapes_what_it_would_read_otherwise(self):

@@ -52,6 +52,30 @@ def table_of(plan: Comparison, names=NAMES) -> Retrainings:
     return judging.table(plan, rows, plan.settings, storage=None, origin="runs/compare")
 
 
+class TestConditions:
+    def test_of_a_balanced_metric_cells_and_lines_have_accuracy_too(self):
+        plan = comparison()
+        settings = dataclasses.replace(plan.settings, metric="balanced_accuracy", imbalance=4.0)
+        plan = dataclasses.replace(plan, settings=settings)
+        table = table_of(plan)
+        test = opened_at(table, (0.9, 0.7, 0.6))
+        lines = {"1-NN": [test.correct[number] for number in (0, 3, 6)]}
+        test = dataclasses.replace(test, labels=[0] * 50 + [1] * 10, references=lines)
+        trials = trials_of([[0.9, 0.9, 0.9], [0.8, 0.8, 0.8], [0.7, 0.7, 0.7]])
+        for trial in trials:
+            trial.user_attrs[SECONDS] = 1.0
+        found = judging.compared(plan, table, trials, test)
+        assert found["conditions"] == {"imbalance": 4.0}
+        correct = np.array([unpack_correct(packed) for packed in lines["1-NN"]])
+        (line,) = found["references"]
+        (supervised,) = (row for row in found["cells"] if row["name"] == "supervised")
+        for row in (line, supervised):
+            assert row["accuracy"] == pytest.approx(vars(crossed_interval(correct)))
+            assert row["test"]["mean"] == pytest.approx(
+                (correct[:, :50].mean() + correct[:, 50:].mean()) / 2
+            )
+
+
 class TestCells:
     def test_a_method_with_each_divergence_has_the_same_budget_as_supervised(self):
         cells = comparison(divergence=("mse", "kl")).cells()

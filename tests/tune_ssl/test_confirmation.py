@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -156,6 +157,22 @@ class TestFigures:
         for row in result["configurations"]:
             assert [one["split_seed"] for one in row["retrainings"]] == [1000, 1001, 1002]
             assert len({one["trial"] for one in row["retrainings"]}) == 3
+
+    def test_of_a_balanced_metric_accuracy_stands_beside_it(self):
+        assert "accuracy" not in self.result()["configurations"][0]
+        table = table_of()
+        settings = dataclasses.replace(table.settings, metric="balanced_accuracy", imbalance=9.0)
+        table = dataclasses.replace(table, settings=settings)
+        test = opened_at(table, (0.9, 0.6))
+        uneven = [0] * 50 + [1] * 10
+        result = self.result(table, dataclasses.replace(test, labels=uneven))
+        assert result["conditions"] == {"imbalance": 9.0}
+        for row in result["configurations"]:
+            correct = np.array([unpack_correct(one["test_correct"]) for one in row["retrainings"]])
+            balanced = (correct[:, :50].mean() + correct[:, 50:].mean()) / 2
+            assert row["test"]["mean"] == pytest.approx(balanced)
+            assert row["accuracy"] == pytest.approx(vars(crossed_interval(correct)))
+            assert row["accuracy"]["mean"] != pytest.approx(balanced)
 
     def test_equal_configurations_are_not_distinguishable(self):
         table = table_of()

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from tests.tune_ssl.test_confirmation import opened_at, trial_of, trials_of, yardsticks
 from tune_ssl.confirmation import confirmation
 from tune_ssl.views import confirmed
+from tune_ssl.views.judged import interval_text, points_text
 
 VALUES = ((0.85, 0.80, 0.83, 0.84), (0.79, 0.78, 0.80, 0.79))
 
@@ -60,12 +61,8 @@ def test_a_narrow_terminal_cuts_no_figure(monkeypatch, capsys):
 
 
 def test_intervals_and_differences_are_in_percent_and_points():
-    assert confirmed.interval_text({"mean": 0.9012, "low": 0.87, "high": 1.0}) == (
-        "90.1 % (87.0 to 100.0)"
-    )
-    assert confirmed.points_text({"mean": -0.031, "low": -0.05, "high": 0.012}) == (
-        "-3.1 (-5.0 to +1.2)"
-    )
+    assert interval_text({"mean": 0.9012, "low": 0.87, "high": 1.0}) == ("90.1 % (87.0 to 100.0)")
+    assert points_text({"mean": -0.031, "low": -0.05, "high": 0.012}) == ("-3.1 (-5.0 to +1.2)")
 
 
 def test_what_cannot_be_told_apart_is_called_so():
@@ -118,3 +115,31 @@ def test_csv_has_a_row_for_each_with_its_values():
     assert [row["winner"] for row in rows] == ["True", "False"]
     assert float(rows[0]["test.mean"]) == result()["configurations"][0]["test"]["mean"]
     assert float(rows[0]["parameters.learning_rate"]) == 3e-3
+
+
+def test_of_a_balanced_metric_each_row_has_accuracy_too_below_its_opening(printed):
+    found = result(opening=3)
+    shown = {"mean": 0.912, "low": 0.9, "high": 0.92}
+    found |= {"metric": "balanced_accuracy", "conditions": {"imbalance": 10.0, "unlabeled": 100}}
+    for row in found["configurations"]:
+        row["accuracy"] = shown
+    headings = confirmed.headings(found)
+    assert headings[3:5] == (
+        "test balanced accuracy, opening 3\n(95 %)",
+        "test accuracy, opening 3\n(95 %)",
+    )
+    assert all(len(row) == len(headings) for row in confirmed.rows(found))
+    assert all(row[4] == "91.2 % (90.0 to 92.0)" for row in confirmed.rows(found))
+    assert "described" not in printed(result())
+    assert "Conditions, as docs/conditions.md describes them: imbalance 10.0; unlabeled 100." in (
+        printed(found)
+    )
+    rows = list(csv.DictReader(io.StringIO(confirmed.format_confirmed(found, "csv"))))
+    assert [float(row["accuracy.mean"]) for row in rows] == [0.912, 0.912]
+
+
+def test_a_result_of_an_older_version_is_printed():
+    found = result()
+    del found["conditions"]
+    assert len(confirmed.rows(found)) == 2
+    assert len(confirmed.notes(found)) == len(confirmed.notes(result()))

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from search_spaces.joint import Suggestion
+from ssl_core.data.config import CONDITIONS
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import NUM_CLASSES, Run, begin, small_config
 from tune_ssl.run import RunConfig
@@ -130,6 +131,40 @@ class TestRecords:
             assert config.divergence == record["divergence"]
             assert config.seed == record["seed"]
             assert config.max_steps == 27
+
+
+class TestOlderVersions:
+    def test_an_export_without_the_conditions_is_read_and_trained_as_then(self, records):
+        from ssl_core.training.config import TrainingConfig
+
+        older = [
+            {key: value for key, value in record.items() if key not in CONDITIONS}
+            for record in records
+        ]
+        assert len(older[0]) == len(records[0]) - 4
+        assert records_in(older, "best.yaml") == older
+        known = {"threads": 1, "precision": "float32", "device": "cpu", "metric": "accuracy"}
+        then, now = (
+            TrainingConfig.from_record(configuration_of(record[0]) | known)
+            for record in (older, records)
+        )
+        assert then == now
+
+    def test_an_export_s_conditions_become_the_search_s(self, records, tmp_path):
+        given = {
+            "num_unlabeled": 90,
+            "labeled_classes": "1,2",
+            "class_mismatch": 5.0,
+            "imbalance": 2,
+        }
+        path = tmp_path / "best.json"
+        path.write_text(json.dumps([record | given for record in records]))
+        assert settings_from(path, {}).conditions() == {
+            "unlabeled": 90,
+            "labeled-classes": "1,2",
+            "class-mismatch": 5.0,
+            "imbalance": 2,
+        }
 
 
 class TestForms:

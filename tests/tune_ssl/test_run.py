@@ -50,6 +50,10 @@ EVERYTHING = {
     "storage": "s3://bucket/runs",
     "start_from": [{"algorithm": "ict", "divergence": "mse", "parameters": {"weight_decay": 0.1}}],
     "warm_start": "runs/earlier",
+    "unlabeled": 20_000,
+    "labeled_classes": "bird,cat,dog",
+    "class_mismatch": 50.0,
+    "imbalance": 10.0,
 }
 
 
@@ -187,6 +191,10 @@ ILLEGAL = [
     ("gpus_per_trial", [-0.5, math.nan, math.inf, "1", True]),
     ("threads", [0, -1, 1.5, "1", True]),
     ("concurrency", [0, -1, 1.5, "1", True]),
+    ("unlabeled", [0, -1, 1.5, "20", True]),
+    ("labeled_classes", ["", 5, ["cat", "dog"], True]),
+    ("class_mismatch", [-1, 101, math.nan, "50", True, 50]),
+    ("imbalance", [0, 0.99, math.nan, math.inf, "10", True]),
 ]
 
 
@@ -243,6 +251,23 @@ class TestIllegalValues:
         assert config.rungs() == (3,)
 
 
+class TestConditions:
+    def test_a_run_of_an_older_version_has_none(self):
+        older = RunConfig(alg=("ict",)).to_mapping()
+        for name in ("unlabeled", "labeled_classes", "class_mismatch", "imbalance"):
+            assert older.pop(name) is None, "a resume compares it with what is not there"
+        assert RunConfig.from_mapping(older) == RunConfig(alg=("ict",))
+        assert RunConfig(alg=("ict",)).conditions() == {}
+
+    def test_those_that_are_given_are_told_by_their_flags(self):
+        assert RunConfig.from_mapping(EVERYTHING).conditions() == {
+            "unlabeled": 20_000,
+            "labeled-classes": "bird,cat,dog",
+            "class-mismatch": 50.0,
+            "imbalance": 10.0,
+        }
+
+
 class TestResolved:
     def test_what_is_not_given_is_as_the_data_set_s_card_says(self):
         config = RunConfig(alg=("ict",))
@@ -288,6 +313,10 @@ class TestResolved:
             "num_validation": 500,
             "split_seed": 3,
             "flip": False,
+            "num_unlabeled": 20_000,
+            "labeled_classes": "bird,cat,dog",
+            "class_mismatch": 50.0,
+            "imbalance": 10.0,
             "model": "wrn-16-4",
             "max_steps": 900,
             "batch_size": 32,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
 
+from ssl_core.data.classes import of_classes
 from ssl_core.data.config import DataConfig
 from ssl_core.data.images import LabeledImages
 from ssl_core.data.prepare import prepare
 from ssl_core.errors import UserError
 from ssl_core.training.config import TrainingConfig
 from tune_ssl import sealed
+from tune_ssl.references import nearest_neighbour
 from tune_ssl.sealed import SealedImages, StoredWeights, classified
 from tune_ssl.trial import TrainingFactory, unpack_correct
 
@@ -88,6 +91,50 @@ def test_so_are_weights_of_other_classes(trained, monkeypatch):
         pytest.raises(UserError, match="apart"),
     ):
         classified(file.read(), other, "cpu", "weights")
+
+
+@pytest.fixture
+def inside_with_two_classes(inside, monkeypatch):
+    """Be there to judge digits 3 and 7 alone."""
+    monkeypatch.setattr(sealed, "_place", dataclasses.replace(sealed._place, labeled_classes="7,3"))
+
+
+@pytest.mark.usefixtures("inside_with_two_classes")
+def test_of_some_classes_their_images_judge_and_the_whole_set_is_counted(trained, monkeypatch):
+    _, _, validation = trained
+    opened = sealed._opened()
+    kept = validation.labels[np.isin(validation.labels, [3, 7])]
+    assert opened.class_names == ["3", "7"]
+    assert opened.labels == (kept == 7).astype(int).tolist()
+    monkeypatch.setattr(sealed, "_place", dataclasses.replace(sealed._place, labeled_classes=None))
+    assert sealed._opened().sha256 == opened.sha256, "one test set, one ledger"
+
+
+@pytest.mark.usefixtures("inside_with_two_classes")
+def test_networks_and_reference_lines_are_judged_on_those(trained, tmp_path):
+    _, _, validation = trained
+    shared = prepare(DataConfig(num_labels=20, num_validation=200, labeled_classes="3,7"))
+    work = TrainingFactory(shared)(
+        TrainingConfig.from_record(RECORD | {"labeled_classes": "3,7"}).to_record()
+    )
+    work.run(30)
+    assert work.measure().value > 0.9
+    data = work.weights()  # with the BatchNorm statistics it was measured with
+    (tmp_path / "weights").write_bytes(data)
+    stored = StoredWeights(str(tmp_path), "weights", hashlib.sha256(data).hexdigest())
+    judging = of_classes(validation, "3,7")
+    for found in (
+        unpack_correct(sealed._measured(stored)),
+        unpack_correct(sealed._referred(nearest_neighbour(shared))),
+    ):
+        assert len(found) == len(judging.labels)
+        assert found.mean() > 0.9, "numbered as they were trained"
+
+
+@pytest.mark.usefixtures("inside_with_two_classes")
+def test_a_network_of_all_classes_is_no_network_of_two(trained):
+    with pytest.raises(UserError, match="apart and the test images are of 3, 7"):
+        sealed._measured(trained[0])
 
 
 @pytest.mark.usefixtures("inside")

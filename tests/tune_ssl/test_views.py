@@ -439,3 +439,22 @@ def test_a_balanced_metric_is_shown_as_such_with_its_own_value():
     table = "\n".join(rendered(tables.best_table([shown])))
     assert "validation balanced accuracy" in table
     assert "50.0 %" in table
+
+
+def test_accuracy_stands_beside_a_balanced_metric_in_a_line():
+    shown = record(1, validation_accuracy=0.75, validation_balanced_accuracy=0.5)
+    assert tables.value_and_accuracy(shown).startswith("accuracy 75.0 % ± ")
+    assert tables.value_and_accuracy(shown | {"metric": "balanced_accuracy"}).startswith(
+        "balanced accuracy 50.0 % ± "
+    )
+    assert tables.value_and_accuracy(shown | {"metric": "balanced_accuracy"}).endswith(
+        ", accuracy 75.0 %"
+    )
+
+
+def test_so_it_does_while_a_search_runs(run):
+    run.finish()
+    trials = run.trials()
+    assert "balanced" not in live.best_so_far(trials)
+    told = live.best_so_far(trials, "balanced_accuracy")
+    assert re.search(r"± \d+\.\d % balanced accuracy, accuracy \d+\.\d % \(validation", told)

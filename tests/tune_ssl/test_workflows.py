@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 
 from search_spaces import common
+from ssl_core.data.prepare import prepare
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import (
     NUM_CLASSES,
@@ -57,6 +58,14 @@ class TestWithData:
     def test_a_metric_that_was_asked_for_stays(self):
         config = RunConfig(alg=("ict",), metric="balanced_accuracy")
         assert plan.with_data(config, tiny_images()).metric == "balanced_accuracy"
+
+    @pytest.mark.parametrize(
+        ("imbalance", "metric"),
+        [(None, "accuracy"), (1.0, "accuracy"), (1.5, "balanced_accuracy")],
+    )
+    def test_so_is_any_data_set_with_a_long_tail(self, imbalance, metric):
+        config = RunConfig(alg=("ict",), imbalance=imbalance)
+        assert plan.with_data(config, tiny_images()).metric == metric
 
     @pytest.mark.parametrize(
         ("algorithms", "refused"), [(("supervised", "vat"), "vat"), (("supervised",), None)]
@@ -217,6 +226,53 @@ class TestOnCluster:
     def test_more_than_there_is_is_refused(self, changes, cpus, gpus, words):
         with pytest.raises(UserError, match=words):
             plan.on_cluster(small_config(**changes), cpus=cpus, gpus=gpus)
+
+
+class TestConditions:
+    def told(self, **settings) -> str:
+        console = Console(file=io.StringIO(), width=400)
+        config = RunConfig(alg=("ict",), **settings)
+        shared = prepare(config.data())
+        plan.describe_data(plan.with_data(config, shared), shared, console)
+        return console.file.getvalue()
+
+    def test_the_bill_says_what_the_validation_images_can_tell(self):
+        told = self.told()
+        assert "The bill in labels: 20 to train + 400 to choose = 420." in told
+        assert "400 validation images separate two configurations that differ by 4.6 points" in told
+        assert "if they disagree on 10 % of images" in told
+        assert "disagree on 37 % of images" in self.told(validation=20)
+        few = self.told(validation=5, labeled_classes="1,2", labels=4)
+        assert "5 validation images separate no two configurations" in few
+
+    def test_each_condition_is_told_with_its_numbers(self):
+        told = self.told(
+            unlabeled=80,
+            labeled_classes="2,3,4,5,6,7",
+            class_mismatch=50.0,
+            imbalance=5.0,
+            labels=30,
+        )
+        assert "1197 training images in 6 classes and others; 30 labeled + 50 unlabeled" in told
+        assert "The unlabeled pool: 80 images, the 30 labeled among them." in told
+        assert "Classes to tell apart: 2, 3, 4, 5, 6, 7;" in told
+        assert "Class mismatch: 25 of the 50 unlabeled images, 50 %, are of other classes." in told
+        assert "Imbalance 5: from 9 labels of class 2 to 2 of class 7;" in told
+        assert "judged by balanced accuracy" in told
+
+    def test_none_is_told_where_none_was_asked_for(self):
+        told = self.told()
+        for word in ("pool", "tell apart", "mismatch", "Imbalance", "balanced"):
+            assert word not in told
+
+    def test_a_plan_has_them_in_a_line(self):
+        config = RunConfig(alg=("ict",), unlabeled=100, imbalance=3.0)
+        assert plan.describe_plan(config, tiny_images())[-1] == (
+            "conditions: unlabeled 100; imbalance 3.0"
+        )
+        assert "conditions" not in " ".join(
+            plan.describe_plan(RunConfig(alg=("ict",)), tiny_images())
+        )
 
 
 class TestPlan:

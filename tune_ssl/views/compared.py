@@ -10,16 +10,15 @@ from tune_ssl.text import duration, method_text, percent
 from tune_ssl.views.judged import (
     as_csv,
     as_markdown,
+    conditions_text,
     diverged_warnings,
     in_a_line,
-    interval_text,
     opening_warnings,
     points_text,
     print_figures,
+    test_headings,
+    test_texts,
 )
-from tune_ssl.views.tables import metric_name
-
-LATEX_COLUMNS = "lrrrrlrlr"
 
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -31,7 +30,7 @@ LATEX_SPECIAL = {
 
 def print_compared(result: Mapping[str, Any]) -> None:
     """Print the figures of a comparison on stdout, in the order of validation."""
-    print_figures(headings(result), LATEX_COLUMNS, rows(result), notes(result))
+    print_figures(headings(result), _sides(result), rows(result), notes(result))
 
 
 def format_compared(result: Mapping[str, Any], form: str) -> str:
@@ -52,7 +51,7 @@ def headings(result: Mapping[str, Any]) -> tuple[str, ...]:
         "trials\n(full length)",
         "search\nvalidation",
         "retrained\nvalidation",
-        f"test {metric_name(result)}, opening {result['test']['opening']}\n(95 %)",
+        *test_headings(result),
         "group",
         f"points above {result['control']}\n(95 %)",
         "",
@@ -94,6 +93,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if result["references"]:
         names = " and ".join(row["name"] for row in result["references"])
         told.append(f"{names}: without a network and not tuned, on the same draws of labels.")
+    told += conditions_text(result)
     told += diverged_warnings(result["cells"], searches * draws)
     told += [
         f"warning: {name} is left out: a search of it has no trial of full length."
@@ -102,10 +102,15 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     return told + opening_warnings(test["opening"])
 
 
-def _test_columns(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def _sides(result: Mapping[str, Any]) -> str:
+    """Return an l or r for each column."""
+    return f"lrrr{'r' * len(test_headings(result))}lrlr"
+
+
+def _test_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
     difference = row["minus_control"]
     return (
-        interval_text(row["test"]),
+        *test_texts(row),
         " ".join(row["letters"]),
         "" if difference is None else points_text(difference),
         str(row["verdict"]),
@@ -127,7 +132,7 @@ def _latex(result: Mapping[str, Any]) -> str:
         [
             r"\begin{table}",
             r"\centering",
-            rf"\begin{{tabular}}{{{LATEX_COLUMNS}}}",
+            rf"\begin{{tabular}}{{{_sides(result)}}}",
             r"\hline",
             first,
             r"\hline",
@@ -158,6 +163,7 @@ def _flat(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
         "draws": result["draws"],
         "opening": result["test"]["opening"],
         **{f"test.{key}": value for key, value in row["test"].items()},
+        **{f"accuracy.{key}": value for key, value in row.get("accuracy", {}).items()},
         "letters": " ".join(row["letters"]),
         **{f"minus_control.{key}": difference.get(key, "") for key in ("mean", "low", "high")},
         "verdict": row["verdict"],

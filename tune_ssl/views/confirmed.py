@@ -10,20 +10,20 @@ from tune_ssl.text import method_text, percent
 from tune_ssl.views.judged import (
     as_csv,
     as_markdown,
+    conditions_text,
     diverged_warnings,
-    interval_text,
     opening_warnings,
     points_text,
     print_figures,
+    test_headings,
+    test_texts,
 )
-from tune_ssl.views.tables import metric_name
-
-SIDES = "lrrrrl"
 
 
 def print_confirmed(result: Mapping[str, Any]) -> None:
     """Print the figures of a confirmation on stdout, in the order of validation."""
-    print_figures(headings(result), SIDES, rows(result), notes(result))
+    sides = "l" + "r" * (len(headings(result)) - 2) + "l"
+    print_figures(headings(result), sides, rows(result), notes(result))
 
 
 def format_confirmed(result: Mapping[str, Any], form: str) -> str:
@@ -41,7 +41,7 @@ def headings(result: Mapping[str, Any]) -> tuple[str, ...]:
         "configuration",
         "search\nvalidation",
         "retrained\nvalidation",
-        f"test {metric_name(result)}, opening {result['test']['opening']}\n(95 %)",
+        *test_headings(result),
         "points from the winner\n(95 %)",
         "",
     )
@@ -54,7 +54,7 @@ def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
             _name(row, result),
             percent(row["origin"]["validation"]) if "validation" in row["origin"] else "",
             percent(row["validation"]),
-            interval_text(row["test"]),
+            *test_texts(row),
             "" if row["minus_winner"] is None else points_text(row["minus_winner"]),
             _verdict(row, result),
         )
@@ -76,6 +76,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     optimism = result["optimism"]
     if optimism is not None:
         told.append(_optimism_text(optimism, test["opening"]))
+    told += conditions_text(result)
     told += diverged_warnings(result["configurations"], result["draws"])
     return told + opening_warnings(test["opening"])
 
@@ -111,8 +112,8 @@ def _optimism_text(optimism: Mapping[str, Any], opening: int) -> str:
 def _flat(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     nested = {
         f"{key}.{name}": value
-        for key in ("test", "minus_winner", "parameters")
-        for name, value in (row[key] or {}).items()
+        for key in ("test", "accuracy", "minus_winner", "parameters")
+        for name, value in (row.get(key) or {}).items()
     }
     return {
         "configuration": row["name"],

@@ -11,6 +11,7 @@ from typing import Any
 from optuna.trial import FixedTrial, FrozenTrial
 
 from search_spaces.joint import Suggestion
+from ssl_core.data.config import CONDITIONS
 from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.best import WEIGHTS_KEPT, RankedTrial, rank_trials
@@ -35,8 +36,12 @@ RESULT_KEYS = (
 )
 """What an exported configuration says of its trial; everything else is its configuration."""
 
-EXPORTED_KEYS = tuple(RunConfig(alg=ALGORITHM_NAMES[:1]).trial_record(NO_VALUES, seed=0))
-"""What every export holds of a configuration."""
+EXPORTED_KEYS = tuple(
+    key
+    for key in RunConfig(alg=ALGORITHM_NAMES[:1]).trial_record(NO_VALUES, seed=0)
+    if key not in CONDITIONS
+)
+"""What every export holds of a configuration, whichever version wrote it."""
 
 
 def export_records(

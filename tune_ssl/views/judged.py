@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tune_ssl.views.messages import say
+from tune_ssl.views.tables import metric_name
 
 WIDER_THAN_A_TABLE = 400
 """In characters: a narrow terminal breaks lines, where rich would cut figures."""
@@ -65,6 +66,28 @@ def interval_text(values: Mapping[str, float]) -> str:
     """Return a mean and its interval in percent: 90.1 % (87.0 to 93.2)."""
     mean, low, high = (f"{100 * values[key]:.1f}" for key in ("mean", "low", "high"))
     return f"{mean} % ({low} to {high})"
+
+
+def test_headings(result: Mapping[str, Any]) -> list[str]:
+    """Return what stands above test figures: the metric, then accuracy where that is another."""
+    names = [metric_name(result)]
+    if result["metric"] != "accuracy":
+        names.append("accuracy")
+    return [f"test {name}, opening {result['test']['opening']}\n(95 %)" for name in names]
+
+
+def test_texts(row: Mapping[str, Any]) -> list[str]:
+    """Return a row's figures below ``test_headings``."""
+    return [interval_text(row[key]) for key in ("test", "accuracy") if key in row]
+
+
+def conditions_text(result: Mapping[str, Any]) -> list[str]:
+    """Return a note that names the conditions a result holds under, where there are any."""
+    given = result.get("conditions", {})
+    if not given:
+        return []
+    told = "; ".join(f"{name} {value}" for name, value in given.items())
+    return [f"Conditions, as docs/conditions.md describes them: {told}."]
 
 
 def points_text(values: Mapping[str, float]) -> str:

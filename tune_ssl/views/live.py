@@ -82,7 +82,8 @@ class LiveView:
         table = Table(expand=False, box=None, padding=(0, 2, 0, 0))
         for heading in ("trial", "method", "divergence"):
             table.add_column(heading)
-        for heading in ("step", "accuracy"):
+        balanced = self._driver.config.metric == "balanced_accuracy"
+        for heading in ("step", "balanced accuracy" if balanced else "accuracy"):
             table.add_column(heading, justify="right")
         table.add_column("host")
         running = [(n, trial) for n, trial in sorted(self._driver.running.items()) if trial.started]
@@ -135,10 +136,13 @@ class LiveView:
         return min(max(0.0, left) * mean / max(1, self._slots), self._driver.seconds_allowed())
 
 
-def best_so_far(trials: Sequence[FrozenTrial]) -> str:
-    """Return a line about a search's best trial."""
+def best_so_far(trials: Sequence[FrozenTrial], metric: str = "accuracy") -> str:
+    """Return a line about a search's best trial, judged by a metric."""
     best = best_trial(trials)
     if best is None or best.value is None:
         return "best so far: none has reached the full length yet"
-    error = percent(best.system_attrs[RESULT]["standard_error"])
-    return f"best so far: {percent(best.value)} ± {error} (validation images only), trial {best.number}"
+    result = best.system_attrs[RESULT]
+    told = f"best so far: {percent(best.value)} ± {percent(result['standard_error'])}"
+    if metric == "balanced_accuracy":
+        told += f" balanced accuracy, accuracy {percent(result['accuracy'])}"
+    return f"{told} (validation images only), trial {best.number}"

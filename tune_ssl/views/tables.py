@@ -58,6 +58,14 @@ def value_text(record: Mapping[str, Any]) -> str:
     return f"{percent(value)} ± {percent(record['validation_standard_error'])}"
 
 
+def value_and_accuracy(record: Mapping[str, Any]) -> str:
+    """Return ``value_text`` after its name, and the accuracy beside it where that is another."""
+    told = f"{metric_name(record)} {value_text(record)}"
+    if record["metric"] == "balanced_accuracy":
+        told += f", accuracy {percent(record['validation_accuracy'])}"
+    return told
+
+
 def parameters_table(records: Sequence[Mapping[str, Any]]) -> Table:
     """Return the hyperparameters of rank 1 and of the recommended one, side by side."""
     shown = [record for record in records if record["rank"] == 1 or record["recommended"]]
@@ -133,7 +141,7 @@ def print_status(status: Status) -> None:
     method = method_text(best["algorithm"], best["divergence"])
     say(
         console,
-        f"best: trial {best['trial']}, {method}, {metric_name(best)} {value_text(best)} "
+        f"best: trial {best['trial']}, {method}, {value_and_accuracy(best)} "
         "(validation images only)",
     )
 
@@ -141,9 +149,7 @@ def print_status(status: Status) -> None:
 def print_trained(trained: Trained) -> None:
     """Print what a training gave on stdout."""
     console, metrics = Console(), trained.metrics
-    say(
-        console, f"validation {metric_name(metrics)} {value_text(metrics)} (validation images only)"
-    )
+    say(console, f"validation {value_and_accuracy(metrics)} (validation images only)")
     accuracy, exported = (
         metrics["validation_accuracy"],
         metrics.get("exported_validation_accuracy"),

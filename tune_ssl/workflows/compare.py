@@ -57,9 +57,11 @@ from tune_ssl.views.messages import say
 from tune_ssl.workflows.confirm import DEFAULT_SEEDS, OTHER_SEEDS
 from tune_ssl.workflows.driving import ALL_FAILED, Invocation, connected_for
 from tune_ssl.workflows.plan import (
+    describe_conditions,
     on_cluster,
     placed,
     planned_steps,
+    separable_text,
     slots_here,
     with_data,
     with_own_places,
@@ -411,7 +413,11 @@ def _with_absolute_places(settings: RunConfig) -> RunConfig:
 def _compared_settings(comparison: Comparison) -> dict[str, Any]:
     """Return what a comparison keeps from its first trial to its last."""
     mapping = comparison.to_mapping()
-    free = ("concurrency", "data_dir")
+    free = ["concurrency", "data_dir"]
+    if (
+        not comparison.settings.conditions()
+    ):  # a comparison's name is made of this: as it always was
+        free += ["unlabeled", "labeled_classes", "class_mismatch", "imbalance"]
     settings: Mapping[str, Any] = mapping.pop("settings")
     return mapping | {key: value for key, value in settings.items() if key not in free}
 
@@ -428,7 +434,7 @@ def _continued(directory: RunDirectory, asked: Comparison) -> Comparison:
         UserError: it is something else.
     """
     before, now = _compared_settings(read_comparison(directory)), _compared_settings(asked)
-    changed = [key for key, value in now.items() if before.get(key) != value]
+    changed = [key for key in {**now, **before} if before.get(key) != now.get(key)]
     if changed:
         raise UserError(
             f"comparison {directory.name!r} was begun with other {', '.join(changed)}; allowed: the same, to "
@@ -516,6 +522,8 @@ def _bill(comparison: Comparison, directory: RunDirectory, shared: SplitImages) 
         f"retrainings: {len(cells) * repeats * seeds}, each search's best on {seeds} fresh draws of labels and "
         f"seeds, the same for all, {comparison.settings.steps} steps each",
         f"labels: {labels}",
+        separable_text(len(shared.validation)),
+        *describe_conditions(comparison.settings, shared),
     ]
     counted = repeats if repeats > 1 else seeds
     if is_indicative(counted):

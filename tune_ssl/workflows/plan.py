@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from ssl_core.data.pools import mismatched
 from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
 from tune_ssl import machine
 from tune_ssl.run import AUTO, RunConfig
+from tune_ssl.statistics.power import DISAGREEMENT, LEVEL, POWER, separable_difference
 from tune_ssl.storage import absolute_root, root_below
 from tune_ssl.text import method_text, size
 from tune_ssl.views.messages import say
@@ -39,7 +41,8 @@ def with_data(config: RunConfig, shared: SplitImages) -> RunConfig:
     if metric == "auto":
         classes = np.bincount(shared.validation_labels, minlength=shared.num_classes)
         uneven = classes.max() >= IMBALANCED * max(1, classes.min())
-        metric = "balanced_accuracy" if config.dataset == "folder" and uneven else "accuracy"
+        by_class = config.data().is_imbalanced or (config.dataset == "folder" and uneven)
+        metric = "balanced_accuracy" if by_class else "accuracy"
     return dataclasses.replace(
         config,
         labels=len(shared.labeled),
@@ -85,7 +88,7 @@ def check_unlabeled(dataset: str, algorithms: Iterable[str], shared: SplitImages
         raise UserError(
             f"{dataset} leaves no unlabeled images for {methods[0]}: all {len(shared.labeled)} are "
             "labeled or for validation; allowed: supervised alone, or images without labels; add such images "
-            "(a folder has them in unlabeled/), or give fewer --labels."
+            "(a folder has them in unlabeled/), or give fewer --labels or a larger --unlabeled."
         )
 
 
@@ -154,16 +157,59 @@ def describe_data(
     """Say which images the search uses, and what the labels cost; ``named_in`` lists those it skips."""
     labels, validation = len(shared.labeled), len(shared.validation)
     unlabeled_only = len(shared.unlabeled) - labels
+    others = "" if config.labeled_classes is None else " and others"
     say(
         console,
-        f"{config.dataset}: {len(shared.images)} training images in {shared.num_classes} classes; "
+        f"{config.dataset}: {len(shared.images)} training images in {shared.num_classes} classes{others}; "
         f"{labels} labeled + {unlabeled_only} unlabeled to train on, {validation} to choose on.",
     )
     bill = f"{labels} to train + {validation} to choose = {labels + validation}"
     say(console, f"The bill in labels: {bill}.")
+    say(console, separable_text(validation))
+    for line in describe_conditions(config, shared):
+        say(console, line)
     if config.metric == "balanced_accuracy":
         say(console, "The classes are uneven: trials are judged by balanced accuracy.")
     describe_skipped(shared, console, named_in)
+
+
+def separable_text(validation: int) -> str:
+    """Return what so many validation images can tell, as a sentence."""
+    test = f"paired McNemar test at {100 * LEVEL:g} %, power {100 * POWER:g} %"
+    found = separable_difference(validation)
+    if found is None:
+        return f"{validation} validation images separate no two configurations ({test})."
+    return (
+        f"{validation} validation images separate two configurations that differ by {100 * found:.1f} points or "
+        f"more ({test}, if they disagree on {100 * max(DISAGREEMENT, found):.0f} % of images)."
+    )
+
+
+def describe_conditions(config: RunConfig, shared: SplitImages) -> list[str]:
+    """Return a sentence for each condition of docs/conditions.md that was asked for."""
+    labels, pool = len(shared.labeled), len(shared.unlabeled)
+    lines = []
+    if config.unlabeled is not None:
+        lines.append(f"The unlabeled pool: {pool} images, the {labels} labeled among them.")
+    if config.labeled_classes is not None:
+        names = ", ".join(shared.class_names)
+        lines.append(
+            f"Classes to tell apart: {names}; labels, validation and test images are of these."
+        )
+    if config.class_mismatch is not None:
+        others = mismatched(pool - labels, config.class_mismatch)
+        lines.append(
+            f"Class mismatch: {others} of the {pool - labels} unlabeled images, {config.class_mismatch:g} %, are "
+            "of other classes."
+        )
+    if config.data().is_imbalanced:
+        counts = np.bincount(shared.labels, minlength=shared.num_classes)
+        first, last = shared.class_names[0], shared.class_names[-1]
+        lines.append(
+            f"Imbalance {config.imbalance:g}: from {counts[0]} labels of class {first} to {counts[-1]} of class "
+            f"{last}; the unlabeled likewise, validation and test images as they are."
+        )
+    return lines
 
 
 def describe_skipped(shared: SplitImages, console: Console, named_in: str | None) -> None:
@@ -200,6 +246,7 @@ def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
     least = planned_steps(config)
     batch = config.resolved_batch_size
     precision = "" if config.precision == "auto" else f" in {config.precision}"
+    conditions = "; ".join(f"{name} {value}" for name, value in config.conditions().items())
     return [
         "methods: " + ", ".join(method_text(*cell) for cell in cells),
         f"network: {config.resolved_model}{precision}, {rungs[-1]} steps of {batch} labeled and "
@@ -208,4 +255,5 @@ def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
         f"trials: {config.trials}, the first {defaults} with published defaults{given}",
         f"steps in all: about {least} if trials are cut as planned, at most {config.trials * rungs[-1]}",
         f"images: {size(shared.images.nbytes)}",
+        *([f"conditions: {conditions}"] if conditions else []),
     ]

@@ -50,7 +50,12 @@ from tune_ssl.trial import RetrainingFactory
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import DONE, Invocation, how_it_ended, run_job
 from tune_ssl.workflows.opening import PreparedStudy, labels_sha256, open_prepared
-from tune_ssl.workflows.plan import check_unlabeled, describe_skipped, on_cluster
+from tune_ssl.workflows.plan import (
+    check_unlabeled,
+    describe_conditions,
+    describe_skipped,
+    on_cluster,
+)
 from tune_ssl.workflows.process import stdout_to_stderr
 from tune_ssl.workflows.sharing import with_measured_share
 
@@ -130,6 +135,8 @@ class RetrainingJob:
             f"{self.settings.dataset}: {count} draws of {len(drawn.labeled)} labeled + {unlabeled} unlabeled "
             f"images to train on, {len(drawn.validation)} to choose on.",
         )
+        for line in describe_conditions(self.settings, drawn):
+            say(console, line)
         describe_skipped(drawn, console, None)
 
     def describe_origin(self, directory: RunDirectory) -> None:
@@ -354,6 +361,7 @@ def _tested(
         image_size=settings.image_size,
         device=settings.device,
         threads=settings.threads or 1,
+        labeled_classes=settings.labeled_classes,
     )
     weights = _weights(settings.storage or str(directory.path), trials)
     at_once = machine.usable_cpus() // place.threads if place.device == "cpu" else 1
@@ -400,6 +408,7 @@ def _open(
                 "run": str(directory.path),
                 "configurations": [one.name for one in retrainings.configurations],
                 "draws": len(retrainings.draws),
+                **retrainings.settings.conditions(),
             },
         )
     except OSError as error:

@@ -164,7 +164,7 @@ class SearchJob:
 
     def headline(self, trials: Sequence[FrozenTrial]) -> str:
         """See ``Job``."""
-        return best_so_far(trials)
+        return best_so_far(trials, self.settings.metric)
 
 
 def run_search(

@@ -13,7 +13,11 @@ from ssl_core.published import published_divergence
 from tune_ssl.run import SEARCHED, RunConfig, read_yaml
 from tune_ssl.views.export import configuration_of, records_in
 
-RENAMED = {"num_labels": "labels", "num_validation": "validation"}
+RENAMED = {
+    "num_labels": "labels",
+    "num_validation": "validation",
+    "num_unlabeled": "unlabeled",
+}
 """A training's configuration names what it is; the command line's flags are shorter."""
 
 OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads")
