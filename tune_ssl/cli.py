@@ -194,6 +194,15 @@ SplitSeedOption = Annotated[
     OptionalInt,
     typer.Option(help="Draw of labels and validation images. \\[default: 0]", rich_help_panel=DATA),
 ]
+ReshuffleOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--reshuffle-validation/--fixed-validation",
+        help="Every trial divides the labels, to train and to choose on, anew. \\[default: fixed]",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
 ImageSizeOption = Annotated[
     OptionalInt,
     typer.Option(
@@ -315,6 +324,7 @@ StorageOption = Annotated[
 SHARED_SETTINGS = (
     *("alg", "divergence", "trials"),
     *("dataset", "data_dir", "labels", "validation", "split_seed", "image_size", "flip"),
+    "reshuffle_validation",
     *("model", "max_steps", "batch_size", "unlabeled_ratio", "optimizer", "lr_schedule"),
     *("evaluate", "metric", "precision"),
     *("seed", "sampler", "scheduler", "reduction_factor", "grace"),
@@ -357,6 +367,7 @@ def search(
     labels: LabelsOption = None,
     validation: ValidationOption = None,
     split_seed: SplitSeedOption = None,
+    reshuffle_validation: ReshuffleOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
     model: ModelOption = None,
@@ -675,6 +686,7 @@ def compare(
     labels: LabelsOption = None,
     validation: ValidationOption = None,
     split_seed: SplitSeedOption = None,
+    reshuffle_validation: ReshuffleOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
     model: ModelOption = None,

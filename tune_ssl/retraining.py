@@ -187,6 +187,7 @@ def retrain_settings(
         sampler="random",
         start_from=(),
         warm_start=None,
+        reshuffle_validation=False,  # every draw is another one already
         concurrency=None,
         storage=storage,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.errors import UserError, check_choice, check_flag, check_integer, check_text
@@ -10,6 +12,10 @@ from ssl_core.names import DATASET_NAMES
 
 SMALLEST_SIDE = 8  # the network halves the resolution twice
 LARGEST_SIDE = 1024
+LARGEST_DRAW = 2**32 - 1
+
+DIVISION = ("division_seed", "folds", "fold")
+"""What divides the labels of a draw anew; left out of records where nothing does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +30,11 @@ class DataConfig:
         num_validation: images to choose on; None for half of those with a label, at most 5,000.
         split_seed: the draw of labels and validation images.
         flip: mirror images when augmenting; None for the data set's own rule.
+        division_seed: divides the labels that ``split_seed`` drew, those to train and those to choose
+            on together, anew; None to leave them as drawn.
+        folds: with ``division_seed``: hold one of so many folds of these labels out, to measure on, and
+            train on labels of the others; None for as many of each kind as were drawn.
+        fold: which of them, from 1.
     """
 
     dataset: str = "digits"
@@ -33,6 +44,9 @@ class DataConfig:
     num_validation: int | None = None
     split_seed: int = 0
     flip: bool | None = None
+    division_seed: int | None = None
+    folds: int | None = None
+    fold: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("dataset", self.dataset, DATASET_NAMES)
@@ -52,12 +66,39 @@ class DataConfig:
             check_integer("num_labels", self.num_labels, 1)
         if self.num_validation is not None:
             check_integer("num_validation", self.num_validation, 1)
-        check_integer("split_seed", self.split_seed, 0, 2**32 - 1)
+        check_integer("split_seed", self.split_seed, 0, LARGEST_DRAW)
+        if self.division_seed is not None:
+            check_integer("division_seed", self.division_seed, 0, LARGEST_DRAW)
+        self._check_fold()
         if self.flip and DATASET_CARDS[self.dataset].flip_fixed:
             raise UserError(
                 f"flip is on with {self.dataset}; allowed: off, because a mirrored digit is another or "
                 "none; leave it out."
             )
+
+    @property
+    def undivided(self) -> DataConfig:
+        """The draw itself, before its labels are divided anew."""
+        return dataclasses.replace(self, **dict.fromkeys(DIVISION))
+
+    def to_record(self) -> dict[str, Any]:
+        """Return plain values; a division only where there is one."""
+        return {
+            key: value
+            for key, value in dataclasses.asdict(self).items()
+            if key not in DIVISION or value is not None
+        }
+
+    def _check_fold(self) -> None:
+        if self.folds is None and self.fold is None:
+            return
+        if None in (self.folds, self.fold, self.division_seed):
+            raise UserError(
+                f"division_seed is {self.division_seed}, folds {self.folds} and fold {self.fold}; allowed: all "
+                "three, or division_seed alone, or none; give what is missing."
+            )
+        check_integer("folds", self.folds, 2)
+        check_integer("fold", self.fold, 1, self.folds)
 
 
 def is_utf8(text: str) -> bool:

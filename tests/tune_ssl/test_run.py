@@ -26,6 +26,7 @@ EVERYTHING = {
     "labels": 250,
     "validation": 500,
     "split_seed": 3,
+    "reshuffle_validation": True,
     "flip": False,
     "model": "wrn-16-4",
     "max_steps": 900,

@@ -41,6 +41,7 @@ from tune_ssl.references import references_for
 from tune_ssl.retraining import Retrainings, read_retrainings
 from tune_ssl.run import (
     COMPARISON,
+    SINCE,
     RunConfig,
     RunDirectory,
     check_run_name,
@@ -417,7 +418,9 @@ def _compared_settings(comparison: Comparison) -> dict[str, Any]:
 
 
 def _fingerprint(comparison: Comparison) -> str:
-    text = json.dumps(_compared_settings(comparison), sort_keys=True)
+    settings = _compared_settings(comparison)
+    named = {key: value for key, value in settings.items() if (key, value) not in SINCE.items()}
+    text = json.dumps(named, sort_keys=True)
     return f"{zlib.crc32(text.encode()):08x}"
 
 

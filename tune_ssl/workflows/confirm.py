@@ -31,6 +31,7 @@ from tune_ssl.statistics.repeats import FEWEST_TRUSTED, check_retrainings, is_in
 from tune_ssl.storage import root_below
 from tune_ssl.study import RESULT
 from tune_ssl.text import duration
+from tune_ssl.trial import DIVISION
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import Invocation
 from tune_ssl.workflows.plan import on_cluster, placed, slots_here
@@ -118,6 +119,8 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
     draws = draw_images(retrainings)
     _check_same_images(search, attributes, next(iter(draws.values())))
     searched = [_searched(trial) for trial in trials if trial.state == TrialState.COMPLETE]
+    if config.reshuffle_validation:
+        searched = []  # measured on different images: there is nothing to choose on again
     return Prepared(
         job=RetrainingJob(retrainings=retrainings, draws=draws, searched=searched),
         directory=directory,
@@ -209,6 +212,7 @@ def _configuration(
             "published_default": trial.is_default,
             "recommended": trial.recommended,
             "device_seconds": trial.seconds,
+            **{key: trial.result[key] for key in (DIVISION,) if key in trial.result},
         },
     )
 

@@ -161,6 +161,8 @@ def describe_data(
     )
     bill = f"{labels} to train + {validation} to choose = {labels + validation}"
     say(console, f"The bill in labels: {bill}.")
+    if config.reshuffle_validation:
+        say(console, f"Every trial divides these {labels + validation} labels anew.")
     if config.metric == "balanced_accuracy":
         say(console, "The classes are uneven: trials are judged by balanced accuracy.")
     describe_skipped(shared, console, named_in)
@@ -208,4 +210,14 @@ def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
         f"trials: {config.trials}, the first {defaults} with published defaults{given}",
         f"steps in all: about {least} if trials are cut as planned, at most {config.trials * rungs[-1]}",
         f"images: {size(shared.images.nbytes)}",
+        *(_reshuffled(shared) if config.reshuffle_validation else []),
+    ]
+
+
+def _reshuffled(shared: SplitImages) -> list[str]:
+    labels, validation = len(shared.labeled), len(shared.validation)
+    return [
+        f"validation: reshuffled, every trial divides the same {labels + validation} labels anew into "
+        f"{labels} to train and {validation} to choose on; rungs compare trials across divisions, and ties are "
+        "found by an unpaired test"
     ]
