@@ -54,9 +54,7 @@ def rank_trials(trials: Sequence[FrozenTrial]) -> list[RankedTrial]:
     complete.sort(key=_order)
     if not complete:
         return []
-    tied = [
-        trial.number for trial in complete[1:] if _p_value(complete[0], trial) >= SIGNIFICANCE
-    ]
+    tied = [trial.number for trial in complete[1:] if _p_value(complete[0], trial) >= SIGNIFICANCE]
     candidates = [complete[0]] + [trial for trial in complete if trial.number in tied]
     recommended = min(candidates, key=_recommendation_order).number
     ranked = []

@@ -564,6 +564,15 @@ def confirm(
             show_default=False,
         ),
     ] = None,
+    cross_validate: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="Judge by so many folds of the search's own labels instead of the test set, which stays "
+            "closed: not sealed, for images without test/. --seeds are then repeats.",
+            rich_help_panel=CONFIRMED,
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -624,6 +633,7 @@ def confirm(
     wishes = workflow.Wishes(
         top=top,
         seeds=seeds,
+        cross_validate=cross_validate,
         name=name,
         data_dir=data_dir,
         device=device,
@@ -1101,8 +1111,15 @@ def _finish_compare(ended: Any, result_format: str) -> None:
 
 
 def _finish_confirm(ended: Any, result_format: str) -> None:
-    from tune_ssl.views import confirmed
+    from tune_ssl.views import confirmed, cross_validated
 
+    if ended.result is not None and "folds" in ended.result:
+        _finish_judged(
+            ended,
+            result_format,
+            cross_validated.print_cross_validated,
+            cross_validated.format_cross_validated,
+        )
     _finish_judged(ended, result_format, confirmed.print_confirmed, confirmed.format_confirmed)
 
 

@@ -236,7 +236,7 @@ def retrainings_of(
         rows.append(
             {
                 "trial": trial.number,
-                **draw._asdict(),
+                **draw.to_mapping(),
                 "validation": trial.value,
                 "validation_correct": result.get("correct"),
                 "test_accuracy": None if correct is None else _share(unpack_correct(correct)),

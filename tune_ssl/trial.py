@@ -198,7 +198,9 @@ class TrainingWork:
             "memory_megabytes": peak_megabytes(self._training.config.device),
         }
         division = self._training.config.data.division_seed
-        if division is not None:  # two vectors of correctness are of the same images where it is equal
+        if (
+            division is not None
+        ):  # two vectors of correctness are of the same images where it is equal
             details[DIVISION] = division
         return Measured(evaluated.value(self._metric), evaluated.finite, details)
 

@@ -79,7 +79,7 @@ class DataConfig:
     @property
     def undivided(self) -> DataConfig:
         """The draw itself, before its labels are divided anew."""
-        return dataclasses.replace(self, **dict.fromkeys(DIVISION))
+        return dataclasses.replace(self, division_seed=None, folds=None, fold=None)
 
     def to_record(self) -> dict[str, Any]:
         """Return plain values; a division only where there is one."""

@@ -123,9 +123,7 @@ def divided(drawn: SplitImages, config: DataConfig) -> SplitImages:
         held_out = np.setdiff1d(np.arange(len(known)), to_train)
     else:
         folds = draw_folds(classes, config.folds, config.division_seed)
-        to_train = labels_of_other_folds(
-            classes, labeled, folds, config.fold, config.division_seed
-        )
+        to_train = labels_of_other_folds(classes, labeled, folds, config.fold, config.division_seed)
         held_out = np.flatnonzero(folds == config.fold)
     pool = np.union1d(drawn.unlabeled, drawn.validation)
     unlabeled = np.setdiff1d(pool, known[held_out])

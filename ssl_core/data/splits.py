@@ -117,10 +117,7 @@ def divide_anew(classes: Labels, labeled: npt.NDArray[np.bool_], seed: int) -> I
     random = np.random.RandomState(seed)
     return np.sort(
         np.concatenate(
-            [
-                random.permutation(own)[: labeled[own].sum()]
-                for own in _places_by_class(classes)
-            ]
+            [random.permutation(own)[: labeled[own].sum()] for own in _places_by_class(classes)]
         )
     )
 
