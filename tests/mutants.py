@@ -50,6 +50,9 @@ TESTS = {
     "ssl_core/targets.py": ("tests/ssl_core/test_targets.py",),
     "ssl_core/schedules.py": ("tests/ssl_core/test_schedules.py",),
     "ssl_core/mixing.py": ("tests/ssl_core/test_mixing.py",),
+    "ssl_core/data/prepare.py": ("tests/ssl_core/test_data_division.py",),
+    "tune_ssl/statistics/folds.py": (STATISTICS + "/test_folds.py",),
+    "tune_ssl/cross_validation.py": ("tests/tune_ssl/test_cross_validation.py",),
     "ssl_core/published.py": ("tests/ssl_core/test_published.py",),
     "ssl_core/names.py": ("tests/contracts/test_names.py",),
     "ssl_core/parameters.py": ("tests/contracts/test_parameters.py",),
@@ -69,7 +72,10 @@ TESTS = {
     "ssl_core/training/seeds.py": (TRAININGS,),
     "search_spaces/common.py": (SPACES,),
     "search_spaces/joint.py": (SPACES, "tests/tune_ssl/test_workflows.py"),
-    "ssl_core/data/splits.py": ("tests/ssl_core/test_data_splits.py",),
+    "ssl_core/data/splits.py": (
+        "tests/ssl_core/test_data_splits.py",
+        "tests/ssl_core/test_data_division.py",
+    ),
     "tune_ssl/asha.py": ("tests/tune_ssl/test_asha.py",),
     "tune_ssl/best.py": ("tests/tune_ssl/test_best.py",),
     "tune_ssl/journal.py": ("tests/tune_ssl/test_journal.py",),
@@ -104,6 +110,84 @@ TESTS = {
 
 MUTANTS = (
     # The student gets no gradient: what two of three public libraries ship as Mean Teacher.
+    Mutant(
+        "fisher-one-tail",
+        "tune_ssl/best.py",
+        "        term *= count * (others - correct + count) / ((images - count + 1) * (correct - count + 1))\n    return min(1.0, 2 * tail)",
+        "        term *= count * (others - correct + count) / ((images - count + 1) * (correct - count + 1))\n    return min(1.0, tail)",
+    ),
+    Mutant(
+        "pairs-of-different-images",
+        "tune_ssl/best.py",
+        "same_images = _division(first) == _division(second)",
+        "same_images = True",
+    ),
+    Mutant(
+        "division-changes-the-classes",
+        "ssl_core/data/splits.py",
+        "[random.permutation(own)[: labeled[own].sum()] for own",
+        "[random.permutation(own)[: labeled.sum() // 3] for own",
+    ),
+    Mutant(
+        "trained-on-its-own-fold",
+        "ssl_core/data/splits.py",
+        "random.permutation(own[folds[own] != fold])",
+        "random.permutation(own)",
+    ),
+    Mutant(
+        "held-out-in-the-pool",
+        "ssl_core/data/prepare.py",
+        "    unlabeled = np.setdiff1d(pool, known[held_out])",
+        "    unlabeled = pool",
+    ),
+    Mutant(
+        "division-not-said",
+        "tune_ssl/trial.py",
+        "        if division is not None:\n",
+        "        if division is None:\n",
+    ),
+    Mutant(
+        "division-ignored-by-workers",
+        "tune_ssl/trial.py",
+        "divided(drawn, config.data), store",
+        "drawn, store",
+    ),
+    Mutant(
+        "corrected-without-correction",
+        "tune_ssl/statistics/folds.py",
+        "(1 / given.size + 1 / (folds - 1))",
+        "(1 / given.size)",
+    ),
+    Mutant(
+        "corrected-by-k",
+        "tune_ssl/statistics/folds.py",
+        "1 / (folds - 1))",
+        "1 / folds)",
+    ),
+    Mutant(
+        "folds-one-seed-for-all",
+        "tune_ssl/retraining.py",
+        "            seed=FIRST_DRAW + folds * repeat + fold - 1,",
+        "            seed=FIRST_DRAW + repeat,",
+    ),
+    Mutant(
+        "optimism-unpaired-as-paired",
+        "tune_ssl/statistics/selection.py",
+        "once = spread if paired else",
+        "once = spread if True else",
+    ),
+    Mutant(
+        "folds-in-the-wrong-place",
+        "tune_ssl/cross_validation.py",
+        "folds[repeat] == fold + 1]",
+        "folds[repeat] == count - fold]",
+    ),
+    Mutant(
+        "differences-one-at-a-time",
+        "tune_ssl/cross_validation.py",
+        "level=1 - (1 - LEVEL) / (len(scores) - 1)",
+        "level=LEVEL",
+    ),
     Mutant(
         "student detached: every consistency",
         "ssl_core/algorithms/common.py",

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 DIVISION = "division_seed"
-"""In what was measured: the division of the labels it was measured on, where that is the trial's own."""
+"""In what was measured: the division of the labels it was measured on, where that is the trial's own.
+
+Two vectors of correctness are of the same images where it is equal.
+"""
 
 
 class Measured(NamedTuple):
@@ -198,9 +201,7 @@ class TrainingWork:
             "memory_megabytes": peak_megabytes(self._training.config.device),
         }
         division = self._training.config.data.division_seed
-        if (
-            division is not None
-        ):  # two vectors of correctness are of the same images where it is equal
+        if division is not None:
             details[DIVISION] = division
         return Measured(evaluated.value(self._metric), evaluated.finite, details)
 
