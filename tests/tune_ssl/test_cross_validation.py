@@ -116,10 +116,10 @@ class TestCommand:
 
 def finished(accuracies):
     """Return a table on two folds, twice, and trials that classify so many of a fold's ten images."""
-    table = table_of(draws=4)
+    table = table_of([f"rank {place}" for place in range(1, len(accuracies) + 1)], draws=4)
     table = table.__class__(**{**vars(table), "draws": fold_draws(0, folds=2, repeats=2)})
     trials = []
-    for number in range(8):
+    for number in range(table.settings.trials):
         row, column = table.place(number)
         correct = np.arange(10) < accuracies[row][column]
         trial = trial_of(number, float(correct.mean()))
@@ -140,6 +140,15 @@ class TestFigures:
         assert first["accuracy"] == pytest.approx(vars(corrected_interval(scores[0])))
         assert first["minus_first"] is None
         assert second["minus_first"]["mean"] == pytest.approx(-0.325)
+
+    def test_differences_hold_together(self):
+        """Of three configurations two differences: each at 1 - .05/2."""
+        counts = ((6, 7, 6, 7), (5, 6, 5, 4), (6, 6, 7, 7))
+        result = cross_validation(*finished(counts), tiny_images())
+        scores = np.array(counts).reshape(3, 2, 2) / 10
+        for row in (1, 2):
+            expected = corrected_interval(scores[row] - scores[0], level=0.975, clip=(-1, 1))
+            assert result["configurations"][row]["minus_first"] == pytest.approx(vars(expected))
 
     def test_a_correct_answer_counts_for_its_own_image(self):
         """The first images of every fold were classified, which are those of the first classes."""

@@ -512,6 +512,8 @@ def _bill(comparison: Comparison, directory: RunDirectory, shared: SplitImages) 
         for repeat in range(repeats)
     )
     labels = f"{len(shared.labeled)} to train + {len(shared.validation)} to choose"
+    if comparison.settings.reshuffle_validation:
+        labels += ", divided anew for every trial of a search"
     lines = [
         f"comparing: {', '.join(cell.name for cell in cells)}",
         f"claim: about {comparison.claim}, each with {times} of {' or '.join(budgets)}",
