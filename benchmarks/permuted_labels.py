@@ -53,7 +53,7 @@ def table(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         write_permuted(load_training_images(), place / "images" / "train", random)
         write_permuted(load_test_images(), place / "images" / "test", random)
         command = [
-            *(sys.executable, "-m", "tune_ssl", "compare", "--alg", METHODS),
+            *(Path(sys.executable).with_name("tune-ssl"), "compare", "--alg", METHODS),
             *("--divergence", "mse", "--trials", options.trials, "--seeds", options.seeds),
             *("--dataset", "folder", "--data-dir", place / "images", "--image-size", 8),
             *("--model", "wrn-10-1", "--max-steps", options.max_steps, "--no-flip"),
@@ -61,11 +61,7 @@ def table(seed: int, options: argparse.Namespace) -> dict[str, Any]:
             *("--output", place / "runs", "--no-dashboard", "--format", "json"),
         ]
         ended = subprocess.run(
-            [str(word) for word in command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
+            [str(word) for word in command], capture_output=True, text=True, check=False
         )
     if ended.returncode:
         raise RuntimeError(f"compare ended with {ended.returncode}:\n{ended.stderr}")
@@ -120,7 +116,9 @@ def summary(tables: list[dict[str, Any]]) -> dict[str, Any]:
 
 def as_text(row: Mapping[str, Any]) -> str:
     """Return a table in a line."""
-    accuracies = ", ".join(f"{name} {100 * test['mean']:.1f} %" for name, test in row["test"].items())
+    accuracies = ", ".join(
+        f"{name} {100 * test['mean']:.1f} %" for name, test in row["test"].items()
+    )
     said = f"CLAIMS {row['apart']} {row['beside_control']}" if row["claims"] else "claims nothing"
     return f"table {row['seed']}: {accuracies}; {said}"
 

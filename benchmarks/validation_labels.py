@@ -11,13 +11,13 @@ on the other 400, which had no say in the choice.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from optuna.trial import TrialState
 
+from benchmarks.records import write_record
 from tune_ssl.run import RunDirectory
 from tune_ssl.study import RESULT, read_trials
 from tune_ssl.trial import unpack_correct
@@ -50,7 +50,7 @@ def main() -> None:
             f"{row['promised']:.1%}, is {row['is']:.1%}, the best was {row['best']:.1%}"
         )
     if given.record:
-        RECORD.write_text(json.dumps(record, indent=2) + "\n")
+        write_record(RECORD, record)
 
 
 def correctness(directory: RunDirectory) -> npt.NDArray[np.bool_]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from optuna.trial import FrozenTrial, TrialState
 
 from tune_ssl.study import DEFAULT, RESULT, SECONDS
-from tune_ssl.trial import unpack_correct
+from tune_ssl.trial import DIVISION, unpack_correct
 
 SIGNIFICANCE = 0.05
 
@@ -30,8 +30,9 @@ class RankedTrial:
     Args:
         value: the study's metric on the validation images, in [0, 1].
         standard_error: its binomial standard error: from the validation images only.
-        tied_with: numbers of the trials a paired test does not separate from this one: for
-            rank 1 all of them, for the others rank 1 or nobody.
+        tied_with: numbers of the trials a test does not separate from this one: for rank 1 all of
+            them, for the others rank 1 or nobody. The test is paired, image by image, where both were
+            measured on the same images, and unpaired where each divided the labels anew.
         recommended: of rank 1 and its ties the published default, or else the cheapest.
     """
 
@@ -53,12 +54,7 @@ def rank_trials(trials: Sequence[FrozenTrial]) -> list[RankedTrial]:
     complete.sort(key=_order)
     if not complete:
         return []
-    first = _correct(complete[0])
-    tied = [
-        trial.number
-        for trial in complete[1:]
-        if mcnemar_p_value(first, _correct(trial)) >= SIGNIFICANCE
-    ]
+    tied = [trial.number for trial in complete[1:] if _p_value(complete[0], trial) >= SIGNIFICANCE]
     candidates = [complete[0]] + [trial for trial in complete if trial.number in tied]
     recommended = min(candidates, key=_recommendation_order).number
     ranked = []
@@ -109,6 +105,48 @@ def mcnemar_p_value(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_])
         tail += term
         term *= count / (differing - count + 1)
     return min(1.0, 2 * tail)
+
+
+def fisher_p_value(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """Return the exact two-sided p-value that two classifiers err equally often, each on images of its own.
+
+    Given how many of all images were classified correctly, those of the first are hypergeometric
+    (Fisher 1935); twice the smaller tail. Images that both happen to share only make it cautious.
+
+    Args:
+        first: (n,) which of its images the first classified correctly.
+        second: (m,) the same of the second.
+    """
+    own, other = int(first.sum()), int(second.sum())
+    if own * len(second) > other * len(first):  # count upwards from the worse one
+        return fisher_p_value(second, first)
+    images, others, correct = len(first), len(second), own + other
+    term = math.exp(
+        _log_choose(images, own)
+        + _log_choose(others, other)
+        - _log_choose(images + others, correct)
+    )
+    tail = 0.0
+    for count in range(own, max(0, correct - others) - 1, -1):  # from the largest term down
+        tail += term
+        term *= count * (others - correct + count) / ((images - count + 1) * (correct - count + 1))
+    return min(1.0, 2 * tail)
+
+
+def _log_choose(whole: int, part: int) -> float:
+    return math.lgamma(whole + 1) - math.lgamma(part + 1) - math.lgamma(whole - part + 1)
+
+
+def _p_value(first: FrozenTrial, second: FrozenTrial) -> float:
+    """Return the p-value that two trials err equally often, by the test that fits their images."""
+    same_images = _division(first) == _division(second)
+    test = mcnemar_p_value if same_images else fisher_p_value
+    return test(_correct(first), _correct(second))
+
+
+def _division(trial: FrozenTrial) -> int | None:
+    division: int | None = trial.system_attrs[RESULT].get(DIVISION)
+    return division
 
 
 def _order(trial: FrozenTrial) -> tuple[float, int]:

@@ -224,6 +224,15 @@ ImbalanceOption = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+ReshuffleOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--reshuffle-validation/--fixed-validation",
+        help="Every trial divides the labels, to train and to choose on, anew. \\[default: fixed]",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
 ImageSizeOption = Annotated[
     OptionalInt,
     typer.Option(
@@ -346,6 +355,7 @@ SHARED_SETTINGS = (
     *("alg", "divergence", "trials"),
     *("dataset", "data_dir", "labels", "validation", "split_seed", "image_size", "flip"),
     *("unlabeled", "labeled_classes", "class_mismatch", "imbalance"),
+    "reshuffle_validation",
     *("model", "max_steps", "batch_size", "unlabeled_ratio", "optimizer", "lr_schedule"),
     *("evaluate", "metric", "precision"),
     *("seed", "sampler", "scheduler", "reduction_factor", "grace"),
@@ -392,6 +402,7 @@ def search(
     labeled_classes: LabeledClassesOption = None,
     class_mismatch: ClassMismatchOption = None,
     imbalance: ImbalanceOption = None,
+    reshuffle_validation: ReshuffleOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
     model: ModelOption = None,
@@ -588,6 +599,15 @@ def confirm(
             show_default=False,
         ),
     ] = None,
+    cross_validate: Annotated[
+        OptionalInt,
+        typer.Option(
+            help="Judge by so many folds of the search's own labels instead of the test set, which stays "
+            "closed: not sealed, for images without test/. --seeds are then repeats.",
+            rich_help_panel=CONFIRMED,
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -648,6 +668,7 @@ def confirm(
     wishes = workflow.Wishes(
         top=top,
         seeds=seeds,
+        cross_validate=cross_validate,
         name=name,
         data_dir=data_dir,
         device=device,
@@ -714,6 +735,7 @@ def compare(
     labeled_classes: LabeledClassesOption = None,
     class_mismatch: ClassMismatchOption = None,
     imbalance: ImbalanceOption = None,
+    reshuffle_validation: ReshuffleOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
     model: ModelOption = None,
@@ -1128,8 +1150,15 @@ def _finish_compare(ended: Any, result_format: str) -> None:
 
 
 def _finish_confirm(ended: Any, result_format: str) -> None:
-    from tune_ssl.views import confirmed
+    from tune_ssl.views import confirmed, cross_validated
 
+    if ended.result is not None and "folds" in ended.result:
+        _finish_judged(
+            ended,
+            result_format,
+            cross_validated.print_cross_validated,
+            cross_validated.format_cross_validated,
+        )
     _finish_judged(ended, result_format, confirmed.print_confirmed, confirmed.format_confirmed)
 
 

@@ -23,7 +23,7 @@ from tune_ssl.statistics.crossed import Floats, Interval, balanced_outcomes, cro
 from tune_ssl.statistics.repeats import caption, is_indicative
 from tune_ssl.statistics.selection import bootstrap_optimism, optimism, order_by_validation
 from tune_ssl.study import REASON, RESULT, SECONDS
-from tune_ssl.trial import unpack_correct
+from tune_ssl.trial import DIVISION, unpack_correct
 
 NOT_LEFT_OUT = -1
 """No draw's number: the search's own draw is not among the retrainings in the first place."""
@@ -238,7 +238,7 @@ def retrainings_of(
         rows.append(
             {
                 "trial": trial.number,
-                **draw._asdict(),
+                **draw.to_mapping(),
                 "validation": trial.value,
                 "validation_correct": result.get("correct"),
                 "test_accuracy": None if correct is None else _share(unpack_correct(correct)),
@@ -265,6 +265,7 @@ def _optimism(
         search_default=configurations[default].origin["validation"],
         retrained_best=values[best],
         retrained_default=values[default],
+        paired=DIVISION not in configurations[best].origin,
     )
     told: dict[str, Any] = {
         "of": configurations[best].name,

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.joint import Suggestion
 from tune_ssl.best import WEIGHTS_KEPT
-from tune_ssl.run import RunConfig, RunDirectory, trial_seed, write_yaml
+from tune_ssl.run import RunConfig, RunDirectory, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import ATTEMPT, RESULT, Assignment, Counts, SearchStudy, Verdict, device_seconds
 from tune_ssl.worker import (
@@ -278,7 +278,7 @@ class SearchDriver:
         )
 
     def _searched(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
-        return self.config.trial_record(suggestion, trial_seed(self.config.seed, number))
+        return self.config.search_record(number, suggestion)
 
     def _hear(self, trial: RunningTrial, report: SliceReport) -> None:
         trial.heard_at = self._clock()

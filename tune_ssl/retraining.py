@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from search_spaces.joint import ChoosingTrial, Suggestion
+from ssl_core.data.config import DIVISION
 from ssl_core.errors import UserError, check_keys
 from tune_ssl.run import RunConfig, RunDirectory, read_yaml_mapping, write_yaml
 from tune_ssl.study import FirstTrial
@@ -57,10 +58,32 @@ class Configuration:
 
 
 class Draw(NamedTuple):
-    """One column of the table: ``split_seed`` draws labels and validation images, ``seed`` the rest."""
+    """One column of the table: ``split_seed`` draws labels and validation images, ``seed`` the rest.
+
+    The others divide the labels of that draw anew, see ``DataConfig``.
+    """
 
     split_seed: int
     seed: int
+    division_seed: int | None = None
+    folds: int | None = None
+    fold: int | None = None
+
+    @property
+    def division(self) -> dict[str, int]:
+        """How the labels of the draw are divided; nothing where they stay as drawn."""
+        return {key: value for key in DIVISION if (value := self._asdict()[key]) is not None}
+
+    @property
+    def label(self) -> int | str:
+        """The column's name in the study."""
+        if self.fold is None:
+            return self.split_seed
+        return f"division {self.division_seed}, fold {self.fold}"
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain values; a division only where there is one."""
+        return {"split_seed": self.split_seed, "seed": self.seed, **self.division}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +125,11 @@ class Retrainings:
         """How often a configuration is retrained."""
         return len(self.draws) // self.groups
 
+    @property
+    def folds(self) -> int | None:
+        """Folds of a cross-validation; None where every draw is a fresh one."""
+        return self.draws[0].folds
+
     def place(self, number: int) -> tuple[int, int]:
         """Return the row (configuration) of a trial, and its column among the draws of its group."""
         draw, row = divmod(number, self.rows_of_a_group)
@@ -118,14 +146,12 @@ class Retrainings:
         configuration, draw = self.at(number)
         assert suggestion == configuration.suggestion
         drawn = dataclasses.replace(self.settings, split_seed=draw.split_seed)
-        return drawn.trial_record(suggestion, draw.seed)
+        return drawn.trial_record(suggestion, draw.seed, draw.division)
 
     def first_trials(self) -> list[FirstTrial]:
         """Return all trials of the study, a draw after the other."""
         return [
-            FirstTrial(
-                params={CONFIGURATION: configuration.name, DRAW: draw.split_seed}, attributes={}
-            )
+            FirstTrial(params={CONFIGURATION: configuration.name, DRAW: draw.label}, attributes={})
             for configuration, draw in map(self.at, range(self.settings.trials))
         ]
 
@@ -137,14 +163,14 @@ class Retrainings:
         """See ``search_spaces.joint.Space``: what was queued is what is suggested."""
         by_name = {configuration.name: configuration for configuration in self.configurations}
         name = trial.suggest_categorical(CONFIGURATION, tuple(by_name))
-        trial.suggest_categorical(DRAW, tuple(draw.split_seed for draw in self.draws))
+        trial.suggest_categorical(DRAW, tuple(draw.label for draw in self.draws))
         return by_name[name].suggestion
 
     def table(self) -> dict[str, Any]:
         """Return configurations and draws as plain values: what two equal tables agree in."""
         table: dict[str, Any] = {
             "configurations": [dataclasses.asdict(one) for one in self.configurations],
-            "draws": [draw._asdict() for draw in self.draws],
+            "draws": [draw.to_mapping() for draw in self.draws],
         }
         return table if self.groups == 1 else {"groups": self.groups, **table}
 
@@ -187,6 +213,7 @@ def retrain_settings(
         sampler="random",
         start_from=(),
         warm_start=None,
+        reshuffle_validation=False,  # every draw is another one already
         concurrency=None,
         storage=storage,
     )
@@ -197,6 +224,21 @@ def fresh_draws(count: int, *, seen: Collection[int]) -> tuple[Draw, ...]:
     candidates = range(FIRST_DRAW, FIRST_DRAW + count + len(set(seen)))
     fresh = [number for number in candidates if number not in seen][:count]
     return tuple(Draw(split_seed=number, seed=number) for number in fresh)
+
+
+def fold_draws(split_seed: int, *, folds: int, repeats: int) -> tuple[Draw, ...]:
+    """Return the columns of a cross-validation of one draw's labels, a repeat after the other."""
+    return tuple(
+        Draw(
+            split_seed=split_seed,
+            seed=FIRST_DRAW + folds * repeat + fold - 1,
+            division_seed=FIRST_DRAW + repeat,
+            folds=folds,
+            fold=fold,
+        )
+        for repeat in range(repeats)
+        for fold in range(1, folds + 1)
+    )
 
 
 def write_retrainings(directory: RunDirectory, retrainings: Retrainings) -> None:

@@ -36,6 +36,7 @@ from ssl_core.data.config import DataConfig
 from ssl_core.errors import (
     UserError,
     check_choice,
+    check_flag,
     check_integer,
     check_keys,
     check_number,
@@ -63,6 +64,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 SEARCHED = "search"
 AUTO = "auto"
 
+NOTHING: Mapping[str, int] = {}
+
 COMPARISON = "compare.yaml"
 """In a folder whose cells are runs, see ``workflows/compare.py``."""
 
@@ -78,6 +81,7 @@ class RunConfig:
     Args:
         divergence: those to choose from; empty for each method's published one.
         entropy_min: weight of entropy minimisation, or ``search``.
+        reshuffle_validation: every trial divides the labels, to train and to choose on, anew.
         grace: the first rung, in steps.
         gpus_per_trial: GPUs of each, a fraction where several share one, or ``auto`` to measure it.
         start_from: configurations tried first, as ``export`` writes them.
@@ -95,6 +99,7 @@ class RunConfig:
     labels: int | None = None
     validation: int | None = None
     split_seed: int = 0
+    reshuffle_validation: bool = False
     flip: bool | None = None
     model: str | None = None
     max_steps: int | None = None
@@ -140,6 +145,7 @@ class RunConfig:
         check_choice("metric", self.metric, ("auto", *METRIC_NAMES))
         check_choice("precision", self.precision, ("auto", *PRECISIONS))
         check_integer("seed", self.seed, 0, 2**32 - 1)
+        check_flag("reshuffle-validation", self.reshuffle_validation)
         check_choice("sampler", self.sampler, SAMPLERS)
         check_choice("scheduler", self.scheduler, SCHEDULERS)
         check_choice("device", self.device, DEVICES)
@@ -273,9 +279,22 @@ class RunConfig:
             )[1]
         ]
 
-    def trial_record(self, suggestion: Suggestion, seed: int) -> dict[str, Any]:
-        """Return the flat configuration of one trial, all that its training depends on."""
-        data = dataclasses.asdict(self.data())
+    def search_record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
+        """Return the flat configuration of a search's trial, see ``trial_record``."""
+        division = (
+            {"division_seed": division_seed(self.seed, number)} if self.reshuffle_validation else {}
+        )
+        return self.trial_record(suggestion, trial_seed(self.seed, number), division)
+
+    def trial_record(
+        self, suggestion: Suggestion, seed: int, division: Mapping[str, int] = NOTHING
+    ) -> dict[str, Any]:
+        """Return the flat configuration of one training, all that it depends on.
+
+        Args:
+            division: of the labels, see ``DataConfig``; none for the draw as it is.
+        """
+        data = self.data().to_record() | dict(division)
         return {
             "algorithm": suggestion.algorithm,
             "divergence": suggestion.divergence,
@@ -298,9 +317,21 @@ class RunConfig:
 
 def trial_seed(search_seed: int, number: int) -> int:
     """Return the training seed of a search's trial: different for each, a function of both."""
-    sequence = np.random.SeedSequence(entropy=search_seed, spawn_key=(number,))
+    return _spawned(search_seed, number)
+
+
+def division_seed(search_seed: int, number: int) -> int:
+    """Return how a trial divides the labels where each does so anew; its training seed is another."""
+    return _spawned(search_seed, number, 1)
+
+
+def _spawned(*seeds: int) -> int:
+    sequence = np.random.SeedSequence(entropy=seeds[0], spawn_key=seeds[1:])
     return int(sequence.generate_state(1, np.uint32)[0])
 
+
+SINCE = {"reshuffle_validation": False}
+"""Settings that runs of earlier versions do not name, and what they did."""
 
 FREE_SETTINGS = ("trials", "concurrency", "start_from", "storage", "data_dir")
 """What a resume may change: the goal, the pace, and where things are."""
@@ -395,7 +426,7 @@ class RunDirectory:
         changed = [
             f"{key} was {before.get(key)!r} and is {value!r}"
             for key, value in now.items()
-            if before.get(key) != value
+            if before.get(key, SINCE.get(key)) != value
         ]
         if changed:
             raise UserError(

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from ssl_core.training.profile import StepProfile
 
 
+DIVISION = "division_seed"
+"""In what was measured: the division of the labels it was measured on, where that is the trial's own.
+
+Two vectors of correctness are of the same images where it is equal.
+"""
+
+
 class Measured(NamedTuple):
     """The value a trial is judged by at a step, and everything else that was measured."""
 
@@ -92,7 +99,12 @@ class TrainingFactory:
         return self.on_draw(self._shared, record)
 
     def on_draw(self, drawn: SplitImages, record: Mapping[str, Any]) -> TrainingWork:
-        """Return the same on another draw of labels from the images that are kept."""
+        """Return the same on another draw of labels from the images that are kept.
+
+        Args:
+            drawn: as its split_seed draws it; the record may divide its labels anew.
+        """
+        from ssl_core.data.prepare import divided
         from ssl_core.data.store import ImageStore
         from ssl_core.training.config import TrainingConfig
         from ssl_core.training.device import limit_memory
@@ -104,7 +116,7 @@ class TrainingFactory:
             self.verify()
             limit_memory(config.device, self._gpu_share or 1.0, PROCESS_MEGABYTES * 2**20)
             store = self._stores[config.device] = ImageStore(self._shared.images, config.device)
-        return TrainingWork(config, drawn, store, self._checksum)
+        return TrainingWork(config, divided(drawn, config.data), store, self._checksum)
 
     def verify(self) -> None:
         """Raise RuntimeError where the images are not those the search began with."""
@@ -188,6 +200,9 @@ class TrainingWork:
             "correct": pack_correct(evaluated.correct),
             "memory_megabytes": peak_megabytes(self._training.config.device),
         }
+        division = self._training.config.data.division_seed
+        if division is not None:
+            details[DIVISION] = division
         return Measured(evaluated.value(self._metric), evaluated.finite, details)
 
     def profile(self) -> StepProfile:

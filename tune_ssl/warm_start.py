@@ -17,6 +17,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search_spaces.joint import Space, StudySpace
 from ssl_core.errors import UserError
+from tune_ssl.run import SINCE
 
 FREE = frozenset(
     {
@@ -78,7 +79,7 @@ def check_comparable(
     """
     differing = [
         f"{key} is {now['settings'].get(key)!r} and was {value!r}"
-        for key, value in earlier["settings"].items()
+        for key, value in (SINCE | earlier["settings"]).items()
         if key not in FREE and now["settings"].get(key) != value
     ]
     facts = ("images_crc32", "split_sha256", "labels_sha256")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.errors import (
@@ -17,6 +19,10 @@ from ssl_core.names import DATASET_NAMES
 
 SMALLEST_SIDE = 8  # the network halves the resolution twice
 LARGEST_SIDE = 1024
+LARGEST_DRAW = 2**32 - 1
+
+DIVISION = ("division_seed", "folds", "fold")
+"""What divides the labels of a draw anew; left out of records where nothing does."""
 
 CONDITIONS = ("num_unlabeled", "labeled_classes", "class_mismatch", "imbalance")
 """Fields of ``DataConfig`` that came later than the others: what was written before lacks them."""
@@ -41,8 +47,13 @@ class DataConfig:
             they come as they are.
         imbalance: ratio of the largest to the smallest class among labeled and unlabeled images;
             None or 1 for none made.
+        division_seed: divides the labels that ``split_seed`` drew, those to train and those to choose
+            on together, anew; None to leave them as drawn.
+        folds: with ``division_seed``: hold one of so many folds of these labels out, to measure on, and
+            train on labels of the others; None for as many of each kind as were drawn.
+        fold: which of them, from 1.
 
-    The last four are described in docs/conditions.md.
+    docs/conditions.md describes ``num_unlabeled`` to ``imbalance``.
     """
 
     dataset: str = "digits"
@@ -56,6 +67,9 @@ class DataConfig:
     labeled_classes: str | None = None
     class_mismatch: float | None = None
     imbalance: float | None = None
+    division_seed: int | None = None
+    folds: int | None = None
+    fold: int | None = None
 
     def __post_init__(self) -> None:
         check_choice("dataset", self.dataset, DATASET_NAMES)
@@ -75,7 +89,10 @@ class DataConfig:
             check_integer("num_labels", self.num_labels, 1)
         if self.num_validation is not None:
             check_integer("num_validation", self.num_validation, 1)
-        check_integer("split_seed", self.split_seed, 0, 2**32 - 1)
+        check_integer("split_seed", self.split_seed, 0, LARGEST_DRAW)
+        if self.division_seed is not None:
+            check_integer("division_seed", self.division_seed, 0, LARGEST_DRAW)
+        self._check_fold()
         if self.flip and DATASET_CARDS[self.dataset].flip_fixed:
             raise UserError(
                 f"flip is on with {self.dataset}; allowed: off, because a mirrored digit is another or "
@@ -107,6 +124,30 @@ class DataConfig:
     def is_imbalanced(self) -> bool:
         """Whether a long tail is made of the classes."""
         return self.imbalance is not None and self.imbalance > 1
+
+    @property
+    def undivided(self) -> DataConfig:
+        """The draw itself, before its labels are divided anew."""
+        return dataclasses.replace(self, division_seed=None, folds=None, fold=None)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return plain values; a division only where there is one."""
+        return {
+            key: value
+            for key, value in dataclasses.asdict(self).items()
+            if key not in DIVISION or value is not None
+        }
+
+    def _check_fold(self) -> None:
+        if self.folds is None and self.fold is None:
+            return
+        if None in (self.folds, self.fold, self.division_seed):
+            raise UserError(
+                f"division_seed is {self.division_seed}, folds {self.folds} and fold {self.fold}; allowed: all "
+                "three, or division_seed alone, or none; give what is missing."
+            )
+        check_integer("folds", self.folds, 2)
+        check_integer("fold", self.fold, 1, self.folds)
 
 
 def is_utf8(text: str) -> bool:

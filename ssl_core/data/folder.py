@@ -129,7 +129,7 @@ def check_test_folder(data_dir: Path) -> tuple[str, ...]:
     if not test_dir.is_dir():
         raise UserError(
             f"data-dir {str(data_dir)!r} has no test/; allowed: test/<class>/* with images no search saw; "
-            "add it, or report the validation accuracy as what it is."
+            "add it, or judge by the labels there are: confirm --cross-validate 5."
         )
     unknown = [name for name in _class_names(test_dir) if name not in class_names]
     if unknown:

@@ -13,7 +13,13 @@ from ssl_core.data.config import DataConfig
 from ssl_core.data.images import UNKNOWN_LABEL, Images, Indices, LabeledImages, Labels
 from ssl_core.data.recipe import Augmentation, Normalisation, default_shift
 from ssl_core.data.sources import check_labels_are_chosen, load_training_images
-from ssl_core.data.splits import Split, draw_split
+from ssl_core.data.splits import (
+    divide_anew,
+    draw_folds,
+    draw_split,
+    fingerprint,
+    labels_of_other_folds,
+)
 from ssl_core.errors import UserError
 
 
@@ -84,7 +90,7 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
         imbalance=config.imbalance,
     )
     card = DATASET_CARDS[config.dataset]
-    return SplitImages(
+    drawn = SplitImages(
         images=source.images,
         labeled=split.labeled,
         labels=source.labels[split.labeled],
@@ -93,7 +99,7 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
         validation_labels=source.labels[split.validation],
         class_names=source.class_names,
         skipped=source.skipped,
-        normalisation=_fit_normalisation(source.images, split),
+        normalisation=_fit_normalisation(source.images, split.unlabeled),
         augmentation=Augmentation(
             max_shift=default_shift(source.images.shape[-1]),
             flip=card.flip if config.flip is None else config.flip,
@@ -101,6 +107,53 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
         ),
         fingerprint=split.fingerprint(),
     )
+    return divided(drawn, config)
+
+
+def divided(drawn: SplitImages, config: DataConfig) -> SplitImages:
+    """Return a draw whose labels are divided anew, as the configuration says; the same where it does not.
+
+    The labels stay those of the draw, to train and to choose on together, and nobody else's are
+    used. What is measured on is no part of the unlabeled pool and of the normalisation, which is
+    fitted again.
+
+    Args:
+        drawn: not divided anew yet.
+
+    Raises:
+        UserError: a class has fewer labels than there are folds.
+    """
+    if config.division_seed is None:
+        return drawn
+    known, classes = all_labels(drawn)
+    labeled = np.isin(known, drawn.labeled)
+    if config.folds is None or config.fold is None:
+        to_train = divide_anew(classes, labeled, config.division_seed)
+        held_out = np.setdiff1d(np.arange(len(known)), to_train)
+    else:
+        folds = draw_folds(classes, config.folds, config.division_seed)
+        to_train = labels_of_other_folds(classes, labeled, folds, config.fold, config.division_seed)
+        held_out = np.flatnonzero(folds == config.fold)
+    pool = np.union1d(drawn.unlabeled, drawn.validation)
+    unlabeled = np.setdiff1d(pool, known[held_out])
+    return dataclasses.replace(
+        drawn,
+        labeled=known[to_train],
+        labels=classes[to_train],
+        unlabeled=unlabeled,
+        validation=known[held_out],
+        validation_labels=classes[held_out],
+        normalisation=_fit_normalisation(drawn.images, unlabeled),
+        fingerprint=fingerprint(known[to_train], unlabeled, known[held_out]),
+    )
+
+
+def all_labels(drawn: SplitImages) -> tuple[Indices, Labels]:
+    """Return the images a draw has the labels of, to train and to choose on, sorted, and their classes."""
+    known = np.concatenate([drawn.labeled, drawn.validation])
+    order = np.argsort(known)
+    classes = np.concatenate([drawn.labels, drawn.validation_labels])
+    return known[order], classes[order]
 
 
 def resolved(config: DataConfig, shared: SplitImages) -> DataConfig:
@@ -129,12 +182,12 @@ def _check_condition_can_be_made(config: DataConfig, source: LabeledImages) -> N
             )
 
 
-def _fit_normalisation(images: Images, split: Split) -> Normalisation:
+def _fit_normalisation(images: Images, unlabeled: Indices) -> Normalisation:
     """Return mean and deviation per channel over the unlabeled pool, validation left out."""
     channels = images.shape[1]
     totals, squares, count = np.zeros(channels), np.zeros(channels), 0
-    for start in range(0, len(split.unlabeled), 4096):
-        part = images[split.unlabeled[start : start + 4096]].astype(np.float64)
+    for start in range(0, len(unlabeled), 4096):
+        part = images[unlabeled[start : start + 4096]].astype(np.float64)
         totals += part.sum(axis=(0, 2, 3))
         squares += np.square(part).sum(axis=(0, 2, 3))
         count += part.size // channels

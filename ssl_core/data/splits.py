@@ -15,6 +15,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ssl_core.data.images import UNKNOWN_LABEL, Indices, Labels
 from ssl_core.data.pools import fill_pool, long_tail
@@ -39,11 +40,16 @@ class Split:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the three index lists, which names the draw."""
-        digest = hashlib.sha256()
-        for indices in (self.labeled, self.unlabeled, self.validation):
-            digest.update(np.ascontiguousarray(indices, dtype="<i8").tobytes())
-            digest.update(b"|")
-        return digest.hexdigest()
+        return fingerprint(self.labeled, self.unlabeled, self.validation)
+
+
+def fingerprint(*lists: Indices) -> str:
+    """Return the SHA-256 of index lists."""
+    digest = hashlib.sha256()
+    for indices in lists:
+        digest.update(np.ascontiguousarray(indices, dtype="<i8").tobytes())
+        digest.update(b"|")
+    return digest.hexdigest()
 
 
 def draw_split(
@@ -136,6 +142,75 @@ def _labels_in_tail(tail: Indices, num_labels: int | None) -> Indices:
             f"has none left; allowed: at most {len(tail)}; give fewer --labels, or another --imbalance."
         )
     return np.sort(tail[:num_labels])
+
+
+def divide_anew(classes: Labels, labeled: npt.NDArray[np.bool_], seed: int) -> Indices:
+    """Return which of the labels of a draw are trained on after another division, sorted.
+
+    Every class keeps its number of labels to train on, and so its number to choose on.
+
+    Args:
+        classes: (n,) of all labels of the draw, those to train and those to choose on, in a fixed order.
+        labeled: (n,) which of them were drawn to train on.
+        seed: the division; its stream is frozen.
+    """
+    random = np.random.RandomState(seed)
+    return np.sort(
+        np.concatenate(
+            [random.permutation(own)[: labeled[own].sum()] for own in _places_by_class(classes)]
+        )
+    )
+
+
+def draw_folds(classes: Labels, folds: int, seed: int) -> Indices:
+    """Return the fold of every label, from 1: stratified, and equally large but for one image.
+
+    Args:
+        classes: (n,) of all labels of a draw.
+
+    Raises:
+        UserError: a class has fewer labels than there are folds.
+    """
+    by_class = _places_by_class(classes)
+    fewest = min(len(own) for own in by_class)
+    if folds > fewest:
+        raise UserError(
+            f"{folds} folds were asked for and a class has {fewest} labels; allowed: 2 to {fewest} folds, so "
+            "that every fold has an image of each class; give fewer."
+        )
+    random = np.random.RandomState(seed)
+    fold = np.empty(len(classes), dtype=np.int64)
+    fold[np.concatenate([random.permutation(own) for own in by_class])] = (
+        np.arange(len(classes)) % folds
+    )
+    return fold + 1
+
+
+def labels_of_other_folds(
+    classes: Labels, labeled: npt.NDArray[np.bool_], folds: Indices, fold: int, seed: int
+) -> Indices:
+    """Return labels to train on that lie in other folds than one, sorted.
+
+    As many of each class as the draw trains on, or all that the other folds have.
+
+    Args:
+        classes, labeled: see ``divide_anew``.
+        folds: (n,) from ``draw_folds``.
+        seed: of the folds; each fold's choice has a stream of its own.
+    """
+    random = np.random.RandomState([seed, fold])
+    return np.sort(
+        np.concatenate(
+            [
+                random.permutation(own[folds[own] != fold])[: labeled[own].sum()]
+                for own in _places_by_class(classes)
+            ]
+        )
+    )
+
+
+def _places_by_class(classes: Labels) -> list[Indices]:
+    return [np.flatnonzero(classes == label) for label in np.unique(classes)]
 
 
 def _check_every_class_has_two_images(

@@ -106,7 +106,7 @@ class TrainingConfig:
             "divergence": self.divergence,
             "parameters": parameters,
         }
-        record |= dataclasses.asdict(self.data)
+        record |= self.data.to_record()
         record |= {name: getattr(self, name) for name in _SETTINGS}
         return record
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from optuna.trial import TrialState
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 
 from tests.tune_ssl.fakes import IMAGES, begin, make_study, queue_defaults
-from tune_ssl.best import best_trial, mcnemar_p_value, rank_trials
-from tune_ssl.trial import pack_correct, unpack_correct
+from tune_ssl.best import best_trial, fisher_p_value, mcnemar_p_value, rank_trials
+from tune_ssl.trial import DIVISION, pack_correct, unpack_correct
 
 
 def vector(number_correct: int, *, start: int = 0, length: int = IMAGES):
@@ -19,8 +19,11 @@ def vector(number_correct: int, *, start: int = 0, length: int = IMAGES):
     return correct
 
 
-def study_with(*trials):
-    """Return a study with complete trials, given as (correct, seconds, published default)."""
+def study_with(*trials, divisions=()):
+    """Return a study with complete trials, given as (correct, seconds, published default).
+
+    ``divisions`` of the labels are one for each trial, or none.
+    """
     study = make_study(trials=12)
     default = study.space.defaults()[0]
     defaults = [number for number, (_, _, is_default) in enumerate(trials) if is_default]
@@ -36,12 +39,54 @@ def study_with(*trials):
             "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / len(correct))),
             "correct": pack_correct(correct),
         }
+        if divisions:
+            result[DIVISION] = divisions[number]
         study.complete(number, 1, accuracy, result)
     return study
 
 
+def test_trials_on_images_of_their_own_are_compared_without_pairs():
+    """85 % and 90 % of 200: eleven images that only one has are told apart, 200 and 200 others are not."""
+    trials = [(vector(180), 1.0, False), (vector(169), 1.0, False)]
+    paired, same, own = (
+        rank_trials(study_with(*trials, divisions=divisions).get_trials())
+        for divisions in ((), (7, 7), (7, 8))
+    )
+    assert paired[0].tied_with == same[0].tied_with == ()
+    assert own[0].tied_with == (1,)
+    assert own[1].tied_with == (0,)
+
+
 def ranked(*trials):
     return rank_trials(study_with(*trials).get_trials())
+
+
+def proportions(first, of, second, other):
+    """Return two vectors with so many correct of so many."""
+    return np.arange(of) < first, np.arange(other) < second
+
+
+class TestFisher:
+    @pytest.mark.parametrize(
+        ("first", "of", "second", "other"),
+        [
+            (8, 20, 14, 20),
+            (14, 20, 8, 20),
+            (0, 20, 20, 20),
+            (5, 30, 9, 12),
+            (350, 400, 371, 400),
+            (7, 7, 7, 7),
+        ],
+    )
+    def test_it_is_twice_the_smaller_tail_of_the_hypergeometric(self, first, of, second, other):
+        table = [[first, of - first], [second, other - second]]
+        tails = [fisher_exact(table, side).pvalue for side in ("less", "greater")]
+        found = fisher_p_value(*proportions(first, of, second, other))
+        assert found == pytest.approx(min(1.0, 2 * min(tails)), rel=1e-9)
+
+    def test_who_is_first_does_not_matter(self):
+        one, other = proportions(12, 20, 17, 25)
+        assert fisher_p_value(one, other) == fisher_p_value(other, one)
 
 
 class TestMcNemar:

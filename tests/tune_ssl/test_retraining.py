@@ -13,6 +13,7 @@ from tune_ssl.retraining import (
     Configuration,
     Draw,
     Retrainings,
+    fold_draws,
     fresh_draws,
     holds_retrainings,
     read_retrainings,
@@ -56,6 +57,34 @@ class TestDraws:
 
     def test_more_of_them_begin_with_the_fewer(self):
         assert fresh_draws(20, seen={1003})[:7] == fresh_draws(7, seen={1003})
+
+
+class TestFolds:
+    def test_every_fold_of_every_repeat_is_a_column_with_a_seed_of_its_own(self):
+        draws = fold_draws(7, folds=3, repeats=2)
+        assert [(d.split_seed, d.division_seed, d.folds, d.fold) for d in draws] == [
+            *[(7, 1000, 3, fold) for fold in (1, 2, 3)],
+            *[(7, 1001, 3, fold) for fold in (1, 2, 3)],
+        ]
+        assert len({draw.seed for draw in draws}) == len({draw.label for draw in draws}) == 6
+
+    def test_a_fresh_draw_is_written_as_it_always_was(self):
+        assert Draw(1000, 1000).to_mapping() == {"split_seed": 1000, "seed": 1000}
+        assert Draw(1000, 1000).label == 1000
+
+    def test_records_name_the_fold_and_are_read_back(self, tmp_path):
+        table = dataclasses.replace(table_of(draws=4), draws=fold_draws(0, folds=2, repeats=2))
+        configuration, draw = table.at(2)
+        record = table.record(2, configuration.suggestion)
+        division = {"division_seed": 1000, "folds": 2, "fold": 2}
+        assert draw.division == division
+        assert record.items() >= (division | {"split_seed": 0, "seed": 1001}).items()
+        directory = RunDirectory(tmp_path / "table")
+        directory.create()
+        write_retrainings(directory, table)
+        assert read_retrainings(directory) == table
+        assert table.folds == 2
+        assert table_of().folds is None
 
 
 class TestTable:

@@ -14,7 +14,15 @@ from search_spaces.joint import Suggestion
 from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from tests.tune_ssl.fakes import small_config, tree
-from tune_ssl.run import RunConfig, RunDirectory, new_run, read_yaml, trial_seed, write_yaml
+from tune_ssl.run import (
+    RunConfig,
+    RunDirectory,
+    division_seed,
+    new_run,
+    read_yaml,
+    trial_seed,
+    write_yaml,
+)
 
 EVERYTHING = {
     "alg": ["ict", "vat"],
@@ -26,6 +34,7 @@ EVERYTHING = {
     "labels": 250,
     "validation": 500,
     "split_seed": 3,
+    "reshuffle_validation": True,
     "flip": False,
     "model": "wrn-16-4",
     "max_steps": 900,
@@ -330,6 +339,32 @@ class TestResolved:
             "device": "cuda",
             "seed": 99,
         }
+
+    def test_a_reshuffled_search_names_the_division_of_every_trial(self):
+        fixed = RunConfig(alg=("supervised",), seed=3)
+        reshuffled = dataclasses.replace(fixed, reshuffle_validation=True)
+        suggestion = Suggestion(algorithm="supervised", divergence=None, parameters={})
+        for number in range(5):
+            before = fixed.search_record(number, suggestion)
+            assert before == fixed.trial_record(suggestion, trial_seed(3, number))
+            assert "division_seed" not in before
+            assert reshuffled.search_record(number, suggestion) == before | {
+                "division_seed": division_seed(3, number)
+            }
+        seeds = {division_seed(3, number) for number in range(1000)}
+        assert len(seeds) == 1000
+        assert not seeds & {trial_seed(3, number) for number in range(1000)}
+
+    @pytest.mark.parametrize("now", [False, True])
+    def test_a_run_of_an_earlier_version_did_not_reshuffle(self, tmp_path, now):
+        directory = RunDirectory(tmp_path / "run")
+        settings = RunConfig(alg=("ict",), reshuffle_validation=now).fixed_settings()
+        before = {k: v for k, v in settings.items() if k != "reshuffle_validation"}
+        if not now:
+            directory.check_settings(before, settings)
+            return
+        with pytest.raises(UserError, match=r"reshuffle_validation was .* and is True"):
+            directory.check_settings(before, settings)
 
     def test_trial_seeds_are_a_function_of_search_and_number_and_do_not_collide(self):
         seeds = {trial_seed(search, number) for search in range(20) for number in range(100)}

@@ -17,7 +17,7 @@ from ssl_core.errors import UserError
 from ssl_core.training import evaluate
 from ssl_core.training.config import TrainingConfig
 from tune_ssl.storage import RunStorage
-from tune_ssl.trial import RetrainingFactory, TrainingFactory, unpack_correct
+from tune_ssl.trial import DIVISION, RetrainingFactory, TrainingFactory, unpack_correct
 from tune_ssl.worker import END, RUNG, SLICE, Lengths, Task, TrialRunner
 
 RECORD = {
@@ -65,6 +65,30 @@ def test_it_is_measured_on_the_validation_images(shared, record):
     assert 0.0 <= measured.details["balanced_accuracy"] <= 1.0
     assert {"total", "labeled", "unlabeled"} <= measured.details["terms"].keys()
     assert work.measure().value == measured.value
+
+
+@pytest.mark.parametrize(
+    "division", [{"division_seed": 3}, {"division_seed": 3, "folds": 5, "fold": 2}]
+)
+def test_a_record_divides_the_labels_anew(shared, record, division):
+    """As the images prepared for its configuration are, which ``train`` takes."""
+    own = record | division
+    work = TrainingFactory(shared)(own)
+    alone = prepare(TrainingConfig.from_record(own).data)
+    assert alone.fingerprint != shared.fingerprint
+    direct = TrainingFactory(shared)(record)._training.__class__(
+        TrainingConfig.from_record(own), alone
+    )
+    work.run(2)
+    direct.run(2)
+    measured = work.measure()
+    assert measured.value == direct.report().evaluated.accuracy
+    assert len(unpack_correct(measured.details["correct"])) == len(alone.validation)
+    assert measured.details[DIVISION] == 3
+
+
+def test_where_nothing_divides_them_nothing_is_said_of_it(whole):
+    assert DIVISION not in whole.measure().details
 
 
 def test_measured_in_parts_it_gives_what_it_gives_at_once(shared, record, whole, monkeypatch):

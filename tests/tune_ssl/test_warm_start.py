@@ -114,6 +114,7 @@ def test_the_search_says_what_it_took(earlier, tmp_path):
         ({"max_steps": 81}, "max_steps is 81 and was 27"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd' and was 'adamw'"),
         ({"split_seed": 1}, "split_seed is 1 and was 0"),
+        ({"reshuffle_validation": True}, "reshuffle_validation is True and was False"),
         ({"evaluate": "student"}, "evaluate is 'student' and was 'ema'"),
     ],
 )

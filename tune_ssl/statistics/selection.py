@@ -73,6 +73,7 @@ def optimism(
     search_default: float,
     retrained_best: npt.ArrayLike,
     retrained_default: npt.ArrayLike,
+    paired: bool = True,
     level: float = 0.95,
 ) -> Optimism:
     """Return [search - mean retrained] of the best minus the same of the default.
@@ -83,11 +84,13 @@ def optimism(
         excess = d_0 - mean d_s,    +- t_{S-1} sd(d) / sqrt(S)
 
     The search's two accuracies are facts and have no error here. Had nothing been chosen, d_0 would
-    be one more d_s, and the excess within +- t_{S-1} sd(d) sqrt(1 + 1/S).
+    be one more d_s, and the excess within +- t_{S-1} sd(d) sqrt(1 + 1/S). Where the search measured
+    the two on draws of their own, d_0 scatters with the variances of both, and sd(d)^2 / S is added.
 
     Args:
         search_best, search_default: their validation accuracies in the search, in [0, 1].
-        retrained_best, retrained_default: (S,), paired: the same draws, none of them the search's.
+        retrained_best, retrained_default: (S,), on the same draws, none of them the search's.
+        paired: the search measured the two on the same draw too.
 
     Raises:
         ValueError: there are fewer than two retrainings, or not as many of both.
@@ -101,11 +104,13 @@ def optimism(
         )
     gains = best - default
     excess = search_best - search_default - float(gains.mean())
-    spread = float(t_quantile(level, count - 1.0) * gains.std(ddof=1))
+    quantile = float(t_quantile(level, count - 1.0))
+    spread = quantile * float(gains.std(ddof=1))
+    once = spread if paired else quantile * float(best.var(ddof=1) + default.var(ddof=1)) ** 0.5
     ends = (-LARGEST_OPTIMISM, LARGEST_OPTIMISM)
     return Optimism(
         excess=clipped(excess, spread / count**0.5, ends),
-        by_chance=spread * (1 + 1 / count) ** 0.5,
+        by_chance=(once**2 + spread**2 / count) ** 0.5,
     )
 
 

@@ -15,7 +15,7 @@ from ssl_core.data.config import CONDITIONS
 from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.best import WEIGHTS_KEPT, RankedTrial, rank_trials
-from tune_ssl.run import RunConfig, trial_seed, yaml_text
+from tune_ssl.run import RunConfig, yaml_text
 
 FORMATS = ("yaml", "json", "csv")
 NO_VALUES = Suggestion(algorithm=ALGORITHM_NAMES[0], divergence=None, parameters={})
@@ -103,7 +103,7 @@ def _record(config: RunConfig, trial: RankedTrial, num_classes: int) -> dict[str
         "steps": config.steps,
         "weights": _weights(config, trial),
         "made_with": dict(trial.result.get("made_with", {})),
-        **config.trial_record(suggestion, trial_seed(config.seed, trial.number)),
+        **config.search_record(trial.number, suggestion),
     }
 
 

@@ -101,14 +101,25 @@ def print_best(records: Sequence[Mapping[str, Any]]) -> None:
     """Print the best configurations on stdout, and what the first and the recommended one set."""
     console = Console(highlight=False)
     console.print(best_table(records))
-    say(console, "± is the standard error of these validation images only.")
+    reshuffled = "division_seed" in records[0]
+    say(console, _error_text(reshuffled))
     if records[0]["tied_with"]:
+        images = "their images, each its own," if reshuffled else "these images"
         say(
             console,
-            "Tied: these images cannot tell them apart. Recommended of the tied: the published default, "
+            f"Tied: {images} cannot tell them apart. Recommended of the tied: the published default, "
             "else the one that took the least device time.",
         )
     console.print(parameters_table(records))
+
+
+def _error_text(reshuffled: bool) -> str:
+    if not reshuffled:
+        return "± is the standard error of these validation images only."
+    return (
+        "± is the standard error of a trial's own validation images only. Every trial divided the labels anew, "
+        "so that values differ by the luck of their labels too."
+    )
 
 
 def print_status(status: Status) -> None:

@@ -41,6 +41,7 @@ from tune_ssl.references import references_for
 from tune_ssl.retraining import Retrainings, read_retrainings
 from tune_ssl.run import (
     COMPARISON,
+    SINCE,
     RunConfig,
     RunDirectory,
     check_run_name,
@@ -423,7 +424,9 @@ def _compared_settings(comparison: Comparison) -> dict[str, Any]:
 
 
 def _fingerprint(comparison: Comparison) -> str:
-    text = json.dumps(_compared_settings(comparison), sort_keys=True)
+    settings = _compared_settings(comparison)
+    named = {key: value for key, value in settings.items() if (key, value) not in SINCE.items()}
+    text = json.dumps(named, sort_keys=True)
     return f"{zlib.crc32(text.encode()):08x}"
 
 
@@ -515,6 +518,8 @@ def _bill(comparison: Comparison, directory: RunDirectory, shared: SplitImages) 
         for repeat in range(repeats)
     )
     labels = f"{len(shared.labeled)} to train + {len(shared.validation)} to choose"
+    if comparison.settings.reshuffle_validation:
+        labels += ", divided anew for every trial of a search"
     lines = [
         f"comparing: {', '.join(cell.name for cell in cells)}",
         f"claim: about {comparison.claim}, each with {times} of {' or '.join(budgets)}",

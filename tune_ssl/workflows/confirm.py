@@ -13,15 +13,18 @@ from rich.console import Console
 
 from search_spaces.joint import Suggestion
 from ssl_core.data.images import checksum
-from ssl_core.data.prepare import SplitImages
+from ssl_core.data.prepare import SplitImages, all_labels
 from ssl_core.data.sources import check_has_test_images
+from ssl_core.data.splits import draw_folds
 from ssl_core.errors import UserError, check_integer
 from tune_ssl import machine
 from tune_ssl.best import RankedTrial, rank_trials
 from tune_ssl.ledger import LEDGER
 from tune_ssl.retraining import (
     Configuration,
+    Draw,
     Retrainings,
+    fold_draws,
     fresh_draws,
     read_retrainings,
     retrain_settings,
@@ -31,6 +34,7 @@ from tune_ssl.statistics.repeats import FEWEST_TRUSTED, check_retrainings, is_in
 from tune_ssl.storage import root_below
 from tune_ssl.study import RESULT
 from tune_ssl.text import duration
+from tune_ssl.trial import DIVISION
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import Invocation
 from tune_ssl.workflows.plan import on_cluster, placed, slots_here
@@ -52,10 +56,13 @@ class Wishes:
         top: configurations beside the published default.
         seeds: draws, each with a seed of its own.
         name: of this confirmation, below the run's ``confirm/``.
+        cross_validate: folds of the search's own labels that judge in the place of the test set; ``seeds``
+            are then repeats, each with folds of its own.
     """
 
     top: int = DEFAULT_TOP
     seeds: int | None = None
+    cross_validate: int | None = None
     name: str | None = None
     data_dir: str | None = None
     device: str | None = None
@@ -87,20 +94,18 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
     config, trials, attributes = read_run(search)
     _check_not_driven(search)
     check_integer("top", wishes.top, 1)
-    seeds = wishes.seeds
-    if seeds is None:
-        seeds = DEFAULT_SEEDS.get(config.dataset, OTHER_SEEDS)
-    check_retrainings(seeds)
+    draws, draws_text = _draws(config, wishes)
     config = _with_wishes(config, wishes)
-    check_has_test_images(config.dataset, config.data_dir)
+    if wishes.cross_validate is None:
+        check_has_test_images(config.dataset, config.data_dir)
     chosen = _chosen(config, trials, attributes["num_classes"], wishes.top, search)
-    name = wishes.name or f"top{wishes.top}-seeds{seeds}"
+    name = wishes.name or f"top{wishes.top}-{draws_text}"
     check_run_name(name)
     directory = RunDirectory(search.path / CONFIRM / name)
     settings = retrain_settings(
         config,
         configurations=len(chosen),
-        draws=seeds,
+        draws=len(draws),
         storage=root_below(config.storage, f"{CONFIRM}/{name}"),
     )
     settings = dataclasses.replace(settings, concurrency=wishes.concurrency)
@@ -109,17 +114,22 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
     retrainings = Retrainings(
         settings=settings,
         configurations=tuple(chosen),
-        draws=fresh_draws(seeds, seen={config.split_seed}),
+        draws=draws,
         origin=str(search.path),
     )
     fresh = not directory.config_path.exists()
     if not fresh:
         retrainings = _continued(directory, retrainings, wishes)
-    draws = draw_images(retrainings)
-    _check_same_images(search, attributes, next(iter(draws.values())))
+    images = draw_images(retrainings)
+    first = next(iter(images.values()))
+    _check_same_images(search, attributes, first)
+    if wishes.cross_validate is not None:
+        draw_folds(all_labels(first)[1], wishes.cross_validate, seed=0)  # refuses too many
     searched = [_searched(trial) for trial in trials if trial.state == TrialState.COMPLETE]
+    if config.reshuffle_validation or wishes.cross_validate is not None:
+        searched = []  # measured on different images: there is nothing to choose on again
     return Prepared(
-        job=RetrainingJob(retrainings=retrainings, draws=draws, searched=searched),
+        job=RetrainingJob(retrainings=retrainings, draws=images, searched=searched),
         directory=directory,
         fresh=fresh,
         bill=[
@@ -162,7 +172,8 @@ def resume_confirm(
     """
     retrainings = _placed(read_retrainings(directory), concurrency, data_dir)
     settings = retrainings.settings
-    check_has_test_images(settings.dataset, settings.data_dir)
+    if retrainings.folds is None:
+        check_has_test_images(settings.dataset, settings.data_dir)
     job = RetrainingJob(retrainings=retrainings, draws=draw_images(retrainings))
     return retrain(job, directory, _ledger(directory), invocation, console, fresh=False)
 
@@ -189,6 +200,21 @@ def configurations_to_confirm(
     return [_configuration(one, suggested[one.number], is_yardstick=one is default) for one in kept]
 
 
+def _draws(config: RunConfig, wishes: Wishes) -> tuple[tuple[Draw, ...], str]:
+    """Return the columns of the table that is asked for, and their part of its name."""
+    usual = DEFAULT_SEEDS.get(config.dataset, OTHER_SEEDS)
+    folds = wishes.cross_validate
+    if folds is None:
+        seeds = usual if wishes.seeds is None else wishes.seeds
+        check_retrainings(seeds)
+        return fresh_draws(seeds, seen={config.split_seed}), f"seeds{seeds}"
+    check_integer("cross-validate", folds, 2)
+    repeats = max(1, usual // folds) if wishes.seeds is None else wishes.seeds
+    check_integer("seeds", repeats, 1)
+    check_retrainings(folds * repeats)
+    return fold_draws(config.split_seed, folds=folds, repeats=repeats), f"folds{folds}x{repeats}"
+
+
 def _cell(suggestion: Suggestion) -> tuple[str, str | None]:
     return suggestion.algorithm, suggestion.divergence
 
@@ -209,6 +235,7 @@ def _configuration(
             "published_default": trial.is_default,
             "recommended": trial.recommended,
             "device_seconds": trial.seconds,
+            **{key: trial.result[key] for key in (DIVISION,) if key in trial.result},
         },
     )
 
@@ -305,10 +332,14 @@ def _bill(retrainings: Retrainings, here: bool) -> list[str]:
     if here and settings.device == "cpu":
         slots = slots_here(settings)
         time += f"; about {duration(device_seconds / slots)} with {slots} at a time"
+    folds = retrainings.folds
+    on = f"{draws} fresh draws of labels and seeds"
+    if folds is not None:
+        on = f"{folds} folds of the search's own labels, {draws // folds} times"
     return [
-        f"confirming: {names}",
+        f"{'confirming' if folds is None else 'cross-validating, no test image is opened'}: {names}",
         f"trainings: {settings.trials}, each of {len(retrainings.configurations)} configurations on the same "
-        f"{draws} fresh draws of labels and seeds, {settings.steps} steps each",
+        f"{on}, {settings.steps} steps each",
         f"time: {time}",
     ]
 
@@ -320,8 +351,9 @@ def _warnings(
     told = []
     draws = len(retrainings.draws)
     if is_indicative(draws):
+        what = "draws" if retrainings.folds is None else "trainings of each"
         told.append(
-            f"warning: {draws} draws are indicative only; {FEWEST_TRUSTED} or more are trusted."
+            f"warning: {draws} {what} are indicative only; {FEWEST_TRUSTED} or more are trusted."
         )
     others = [one for one in retrainings.configurations if one.name != PUBLISHED_DEFAULT]
     if len(others) < top:
@@ -329,7 +361,7 @@ def _warnings(
             f"warning: beside the published default {len(others)} of the {top} asked for have a trial of full "
             "length."
         )
-    if len(others) == len(retrainings.configurations):
+    if len(others) == len(retrainings.configurations) and retrainings.folds is None:
         told.append(
             "warning: no published default was trained to the end, so the search's optimism stays unknown."
         )

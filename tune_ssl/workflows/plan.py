@@ -168,6 +168,8 @@ def describe_data(
     say(console, separable_text(validation))
     for line in describe_conditions(config, shared):
         say(console, line)
+    if config.reshuffle_validation:
+        say(console, f"Every trial divides these {labels + validation} labels anew.")
     if config.metric == "balanced_accuracy":
         say(console, "The classes are uneven: trials are judged by balanced accuracy.")
     describe_skipped(shared, console, named_in)
@@ -256,4 +258,14 @@ def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
         f"steps in all: about {least} if trials are cut as planned, at most {config.trials * rungs[-1]}",
         f"images: {size(shared.images.nbytes)}",
         *([f"conditions: {conditions}"] if conditions else []),
+        *(_reshuffled(shared) if config.reshuffle_validation else []),
+    ]
+
+
+def _reshuffled(shared: SplitImages) -> list[str]:
+    labels, validation = len(shared.labeled), len(shared.validation)
+    return [
+        f"validation: reshuffled, every trial divides the same {labels + validation} labels anew into "
+        f"{labels} to train and {validation} to choose on; rungs compare trials across divisions, and ties are "
+        "found by an unpaired test"
     ]

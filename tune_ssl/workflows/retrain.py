@@ -1,6 +1,7 @@
 """Retraining a table of configurations and draws, and opening the test set when all is trained.
 
-What ``confirm`` and ``compare`` do when they know what to retrain. Everything goes by the
+What ``confirm`` and ``compare`` do when they know what to retrain; a cross-validation ends with the
+training, because its folds are the judges. Everything goes by the
 engine of a search: kills, drains, lost nodes, checkpoints, several machines. Then, in this order:
 the winner is named from the validation images and written down; the ledger is told; the test
 images are opened, in processes of their own; what they gave is written down.
@@ -38,6 +39,7 @@ from ssl_core.errors import StoppedError, UserError
 from ssl_core.files import write_atomically
 from tune_ssl import machine
 from tune_ssl.confirmation import Named, OpenedTest, confirmation, name_winner
+from tune_ssl.cross_validation import cross_validation
 from tune_ssl.journal import RunJournal
 from tune_ssl.ledger import count_opening
 from tune_ssl.retraining import Retrainings, write_retrainings
@@ -102,7 +104,11 @@ class RetrainingJob:
     draws: Mapping[int, SplitImages]
     searched: Sequence[Mapping[str, Any]] = ()
     references: Sequence[str] = ()
-    weights_kept: int | None = None  # the test needs all
+
+    @property
+    def weights_kept(self) -> int | None:
+        """See ``Job``: the test needs all, cross-validation none."""
+        return None if self.retrainings.folds is None else 0
 
     @property
     def settings(self) -> RunConfig:
@@ -130,6 +136,13 @@ class RetrainingJob:
         """See ``Job``."""
         drawn, count = self._first_draw, len(self.draws)
         unlabeled = len(drawn.unlabeled) - len(drawn.labeled)
+        folds = self.retrainings.folds
+        if folds is not None:
+            say(
+                console,
+                f"{self.settings.dataset}: {len(drawn.labeled) + len(drawn.validation)} labels in {folds} folds.",
+            )
+            return
         say(
             console,
             f"{self.settings.dataset}: {count} draws of {len(drawn.labeled)} labeled + {unlabeled} unlabeled "
@@ -209,6 +222,12 @@ class RetrainingJob:
         return f"mean validation so far: {', '.join(told) or 'none is trained yet'}"
 
     @property
+    def only_draw(self) -> SplitImages:
+        """The draw whose labels a cross-validation divides."""
+        (drawn,) = self.draws.values()
+        return drawn
+
+    @property
     def _first_draw(self) -> SplitImages:
         return next(iter(self.draws.values()))
 
@@ -244,8 +263,8 @@ def draw_images(retrainings: Retrainings) -> dict[int, SplitImages]:
     data = settings.data()
     source = load_training_images(data.dataset, data.data_dir, data.image_size)
     draws = {
-        draw.split_seed: split_images(dataclasses.replace(data, split_seed=draw.split_seed), source)
-        for draw in retrainings.draws
+        split_seed: split_images(dataclasses.replace(data, split_seed=split_seed), source)
+        for split_seed in dict.fromkeys(draw.split_seed for draw in retrainings.draws)
     }
     algorithms = [configuration.algorithm for configuration in retrainings.configurations]
     check_unlabeled(data.dataset, algorithms, next(iter(draws.values())))
@@ -279,15 +298,20 @@ def retrain(
             return Retrained(exit_code=code, directory=directory, message=message)
     with run_lock(directory, steal=invocation.steal_lock):
         trials = _trials(directory)
-        order = judgement.order(job.retrainings, trials)
-        _write_winner(directory, order, console)
-        test = _tested(job, directory, ledger, trials, console)
-        result = judgement.figures(job.retrainings, trials, test, _searched(directory))
+        if job.retrainings.folds is not None:
+            tested = "judged on labels held out"
+            result = cross_validation(job.retrainings, trials, job.only_draw)
+        else:
+            tested = "tested"
+            order = judgement.order(job.retrainings, trials)
+            _write_winner(directory, order, console)
+            test = _tested(job, directory, ledger, trials, console)
+            result = judgement.figures(job.retrainings, trials, test, _searched(directory))
         directory.write_json(RESULTS, result)
     return Retrained(
         exit_code=DONE,
         directory=directory,
-        message=f"{len(trials)} retrainings finished and tested",
+        message=f"{len(trials)} retrainings finished and {tested}",
         result=result,
     )
 

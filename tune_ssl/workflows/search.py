@@ -17,7 +17,7 @@ from ssl_core.errors import check_integer
 from tune_ssl import machine
 from tune_ssl.best import WEIGHTS_KEPT
 from tune_ssl.driver import SearchDriver
-from tune_ssl.run import AUTO, RunConfig, RunDirectory, new_run, trial_seed, write_yaml
+from tune_ssl.run import AUTO, RunConfig, RunDirectory, new_run, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import SearchStudy
 from tune_ssl.text import method_text
@@ -138,6 +138,7 @@ class SearchJob:
             "split.json",
             {
                 "split_seed": self.settings.split_seed,
+                "reshuffled": self.settings.reshuffle_validation,
                 "sha256": shared.fingerprint,
                 "images_crc32": f"{checksum(shared.images):08x}",
                 "classes": list(shared.class_names),
@@ -160,7 +161,7 @@ class SearchJob:
 
     def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
         """See ``Job``."""
-        return self.settings.trial_record(suggestion, trial_seed(self.settings.seed, number))
+        return self.settings.search_record(number, suggestion)
 
     def headline(self, trials: Sequence[FrozenTrial]) -> str:
         """See ``Job``."""

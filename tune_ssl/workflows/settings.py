@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_core.data.config import DIVISION
 from ssl_core.errors import UserError, check_keys
 from ssl_core.names import algorithm_name, algorithm_names, divergence_names
 from ssl_core.published import published_divergence
@@ -20,7 +21,7 @@ RENAMED = {
 }
 """A training's configuration names what it is; the command line's flags are shorter."""
 
-OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads")
+OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads", *DIVISION)
 
 
 def settings_from(
@@ -80,6 +81,8 @@ def _from_export(records: list[dict[str, Any]]) -> dict[str, Any]:
     check_keys("the configuration", settings, sorted(known))
     starts = [_start(record) for record in records]
     divergences = [start["divergence"] for start in starts if start["divergence"] is not None]
+    if "division_seed" in first and "folds" not in first:
+        settings["reshuffle_validation"] = True
     return settings | {
         "alg": [start["algorithm"] for start in starts],
         "divergence": divergences,

@@ -88,7 +88,7 @@ def train(
     Raises:
         UserError: the configuration cannot be used, or the folder is not empty.
     """
-    from ssl_core.data.prepare import prepare, resolved
+    from ssl_core.data.prepare import divided, prepare, resolved
     from ssl_core.training.config import TrainingConfig
     from tune_ssl.trial import TrainingFactory
 
@@ -96,12 +96,13 @@ def train(
     given = configuration_of(record) | {k: v for k, v in changes.items() if v is not None}
     config = TrainingConfig.from_record(given)
     _check_device(config.device)
-    shared = prepare(config.data)
+    drawn = prepare(config.data.undivided)
+    shared = divided(drawn, config.data)
     check_unlabeled(config.data.dataset, (config.algorithm,), shared)
     describe_skipped(shared, console, "metrics.json")
-    complete = config.to_record() | _numbers(resolved(config.data, shared))
+    complete = config.to_record() | _numbers(resolved(config.data, drawn))
     with _new_folder(folder):
-        work = TrainingFactory(shared)(complete)
+        work = TrainingFactory(drawn)(complete)
         profiled = work.profile() if profile else None
         _run_with_progress(work, config.max_steps, console)
         measured = work.measure()

@@ -50,6 +50,20 @@ def test_optimism_by_hand() -> None:
     assert found.by_chance == pytest.approx(4.302653 * 0.04 * np.sqrt(4 / 3), abs=1e-6)
 
 
+def test_on_draws_of_their_own_chance_has_the_variances_of_both() -> None:
+    best, default = [0.85, 0.90, 0.80], [0.75, 0.76, 0.74]
+    found = optimism(
+        search_best=0.95,
+        search_default=0.75,
+        retrained_best=best,
+        retrained_default=default,
+        paired=False,
+    )
+    variance = 0.05**2 + 0.01**2 + 0.04**2 / 3
+    assert found.by_chance == pytest.approx(4.302653 * np.sqrt(variance), abs=1e-6)
+    assert found.excess.mean == pytest.approx(0.10)
+
+
 def test_what_the_draw_does_to_both_is_no_optimism() -> None:
     found = optimism(
         search_best=0.95,
