@@ -64,7 +64,7 @@ def bootstrap_importance(
         above dummy:  share_j > quantile .95 of I_dummy,b over b
 
     A column without effect passes the last line in fewer than 5 % of searches at random: its share
-    is a median, and compared with the extremes of single dummies (benchmarks/analysis.json).
+    is a median, and compared with the extremes of single dummies.
 
     Args:
         points: (n, d), in [0, 1], each column on the scale it was searched on.
