@@ -92,7 +92,9 @@ def flatness_of(trials: Sequence[FrozenTrial], space: StudySpace) -> dict[str, A
     names = [name for name, one in by_number[best.number].distributions.items() if _is_free(one)]
     ranges = _flat_ranges(own, names, best) if names else None
     told["parameters"] = [
-        _parameter(name, by_number[best.number], tied, space, ranges and ranges[place])
+        _parameter(
+            name, by_number[best.number], tied, space, None if ranges is None else ranges[place]
+        )
         for place, name in enumerate(names)
     ]
     return told
