@@ -558,7 +558,6 @@ def export(
 ) -> None:
     """Write a run's best configurations, which train and search --config read."""
     from ssl_core.errors import check_integer
-    from ssl_core.files import write_atomically
     from tune_ssl.run import RunDirectory
     from tune_ssl.views.export import format_records
     from tune_ssl.workflows import results
@@ -571,13 +570,47 @@ def export(
     if file is None:
         _write_stdout(text)
         return
-    try:
-        write_atomically(file, text.encode())
-    except OSError as error:
+    _write_file(file, text)
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    form: Annotated[
+        Literal["table", "markdown", "json"] | None,
+        typer.Option(
+            "--format",
+            help="Form of the text. \\[default: table; of a file json where its name says so, else markdown]",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("-o", "--file", help="Write there instead of stdout.")
+    ] = None,
+    output: OutputOption = DEFAULT_OUTPUT,
+) -> None:
+    """Say what a search's trials tell beyond the best; also writes RUN/report.html.
+
+    Which hyperparameters matter, how flat the optimum is, how often the published default would have
+    won. Nothing is trained and no test image is opened.
+    """
+    from tune_ssl.views.report import format_report, print_report
+    from tune_ssl.workflows.report import report_of
+
+    found = report_of(run, output, _console())
+    if file is None and form in (None, "table"):
+        print_report(found)
+        return
+    json_wanted = file is not None and file.suffix.lower() == ".json"
+    if form == "table":
         raise UserError(
-            f"{str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder you may "
-            "write; give another with -o."
-        ) from error
+            f"format is table with file {str(file)!r}; allowed: markdown or json in a file; give one of them."
+        )
+    text = format_report(found, form or ("json" if json_wanted else "markdown"))
+    if file is None:
+        _write_stdout(text)
+    else:
+        _write_file(file, text)
 
 
 @app.command()
@@ -970,6 +1003,18 @@ def _write_stdout(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the flush at exit
+
+
+def _write_file(file: Path, text: str) -> None:
+    from ssl_core.files import write_atomically
+
+    try:
+        write_atomically(file, text.encode())
+    except OSError as error:
+        raise UserError(
+            f"{str(file)!r} cannot be written ({error.strerror}); allowed: a file in a folder you may "
+            "write; give another with -o."
+        ) from error
 
 
 def _check_names(flags: dict[str, Any]) -> None:

@@ -13,5 +13,11 @@ One file per question, docs/statistics.md tells them in a page:
 - ``selection``: which configuration won, and how much did the search promise too much?
 - ``repeats``: what is an interval about, and how many retrainings does it need?
 
+Three more are about the trials of one search, docs/analysis.md tells them:
+
+- ``search_size``: what would fewer trials have found, and would they have beaten the published default?
+- ``importance``: how much does each hyperparameter explain, and how sure is that?
+- ``flatness``: how far may one hyperparameter move from the best before accuracy falls?
+
 Only numpy and ``scipy.special``: ``scipy.stats`` alone takes longer to load than ``tune-ssl status``.
 """

@@ -1,0 +1,173 @@
+"""Whether ``tune-ssl report`` says what is so, where that is known.
+
+    python -m benchmarks.analysis --record
+
+Importance: 150 random configurations of a method were trained in full (``record_curves``); fANOVA of
+their final accuracies is the reference. Searches of 50 of them are replayed with the default's
+pruning, and fANOVA of what such a search knows is compared with it: of its complete trials (as Optuna
+ships it, and by places in the ranges), of all trials at the first rung (as ``report`` does), and of all with
+those that were cut at the value they were heading for.
+
+Flatness: noisy trials of a surface whose flat range is known; how often both ends of the range that is
+called sure lie within it, and both ends of what is called possible do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.distributions import FloatDistribution
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.study import create_study
+from optuna.trial import create_trial
+
+from benchmarks.record_curves import MEASURED_AT, read
+from benchmarks.records import write_record
+from benchmarks.replay import Floats, space_of
+from benchmarks.rung_fidelity import CANDIDATES, MAX_STEPS, replays
+from tune_ssl.analysis import TREES, fanova
+from tune_ssl.statistics.flatness import flat_range, predicted_finals, slices
+
+RECORD = Path(__file__).with_name("analysis.json")
+METHODS = ("supervised", "ict", "mixmatch")
+TOLERANCE = 0.02
+
+
+def main() -> None:
+    """Print, and with ``--record`` write down, how near importances and flat ranges come."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replays", type=int, default=20)
+    parser.add_argument("--searches", type=int, default=100)
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    options.trials, options.slots = 50, 2
+    importances = [row for method in METHODS for row in importance(method, options)]
+    for row in importances:
+        print(row)
+    flat = [flatness(trials, options.searches) for trials in (15, 30, 60)]
+    for found in flat:
+        print(found)
+    if options.record:
+        settings = {"trials": options.trials, "replays": options.replays, "trees": TREES}
+        write_record(RECORD, settings | {"importance": importances, "flatness": flat})
+
+
+def importance(method: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return for each way how far its shares are from the reference, summed, and how often its top is."""
+    lines = [line for line in read(method) if line["replicate"] == 0]
+    curves = np.array([line["validation"] for line in lines])
+    names = list(lines[0]["params"])
+    raw = np.array([[line["params"][name] for name in names] for line in lines])
+    distributions = _distributions(method, names)
+    places = np.stack(
+        [_places(raw[:, j], distributions[name]) for j, name in enumerate(names)], axis=1
+    )
+    choices = [0] * len(names)
+    reference = np.mean(
+        [fanova(places, curves[:, -1], seed, choices=choices) for seed in range(8)], axis=0
+    )
+    rungs, factor = CANDIDATES[0]
+    columns = [MEASURED_AT.index(step) for step in rungs]
+    errors: dict[str, list[tuple[float, bool]]] = {}
+    played = replays(
+        curves, (*rungs, MAX_STEPS), factor, options, options.replays, np.random.default_rng(0)
+    )
+    for order, final, reached in played:
+        at, own = curves[order][:, columns], places[order]
+        full = reached == len(rungs)
+        heading = final.copy()
+        for rung in range(len(rungs)):
+            cut = reached == rung
+            heading[cut] = predicted_finals(at[full, rung], final[full], at[cut, rung])[0]
+        ways = {
+            "complete, as shipped": _shipped(raw[order][full], final[full], distributions),
+            "complete": fanova(own[full], final[full], 0, choices=choices),
+            "all at the first rung": fanova(own, at[:, 0], 0, choices=choices),
+            "all, cut ones predicted": fanova(own, heading, 0, choices=choices),
+            "all in full (not known)": fanova(own, final, 0, choices=choices),
+        }
+        for way, found in ways.items():
+            right = bool(found.argmax() == reference.argmax())
+            errors.setdefault(way, []).append((float(np.abs(found - reference).sum()), right))
+    return [
+        {
+            "method": method,
+            "way": way,
+            "error": round(float(np.mean([error for error, _ in told])), 3),
+            "first_is_right": round(float(np.mean([right for _, right in told])), 3),
+        }
+        for way, told in errors.items()
+    ]
+
+
+def flatness(trials: int, searches: int) -> dict[str, Any]:
+    """Return how often ends are on the right side, on .9 - .4 (x0 - .5)^2 with noise of .015."""
+    generator = np.random.default_rng(0)
+    sure, possible, widths = [], [], []
+    for _ in range(searches):
+        points = generator.random((trials, 4))
+        values = 0.9 - 0.4 * (points[:, 0] - 0.5) ** 2 + generator.normal(0, 0.015, trials)
+        best = int(values.argmax())
+        half = np.sqrt((TOLERANCE + 0.4 * (points[best, 0] - 0.5) ** 2) / 0.4)
+        low, high = max(0.0, 0.5 - half), min(1.0, 0.5 + half)
+        found = flat_range(slices(points, values, np.full(trials, 0.01**2), best)[0], TOLERANCE)
+        sure.append(found.surely[0] >= low - 0.01 and found.surely[1] <= high + 0.01)
+        possible.append(found.at_most[0] <= low + 0.01 and found.at_most[1] >= high - 0.01)
+        widths.append(
+            [high - low, *(end[1] - end[0] for end in (found.surely, found.likely, found.at_most))]
+        )
+    true, surely, likely, at_most = np.mean(widths, axis=0).round(3).tolist()
+    return {
+        "trials": trials,
+        "sure_is_flat": float(np.mean(sure)),
+        "flat_is_possible": float(np.mean(possible)),
+        "width": {"true": true, "surely": surely, "likely": likely, "at_most": at_most},
+    }
+
+
+def _distributions(method: str, names: list[str]) -> dict[str, FloatDistribution]:
+    space = space_of([method])
+    found: dict[str, FloatDistribution] = {}
+
+    class Recorder:
+        def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+            found[name] = FloatDistribution(low, high, log=log)
+            return low
+
+        def suggest_categorical(self, name: str, choices: Any) -> Any:
+            return choices[0]
+
+    space.suggest(Recorder())
+    return {name: found[name] for name in names}
+
+
+def _places(values: Floats, distribution: FloatDistribution) -> Floats:
+    low, high = distribution.low, distribution.high
+    if distribution.log:
+        places: Floats = np.log(values / low) / np.log(high / low)
+        return places
+    return (values - low) / (high - low)
+
+
+def _shipped(points: Floats, values: Floats, distributions: dict[str, FloatDistribution]) -> Floats:
+    """Return fANOVA as Optuna gives it for a study, which integrates over ranges as they are given."""
+    study = create_study(direction="maximize")
+    study.add_trials(
+        [
+            create_trial(
+                params=dict(zip(distributions, map(float, row), strict=True)),
+                distributions=dict(distributions),
+                value=float(value),
+            )
+            for row, value in zip(points, values, strict=True)
+        ]
+    )
+    found = FanovaImportanceEvaluator(n_trees=TREES, seed=0).evaluate(study)
+    return np.array([found[name] for name in distributions])
+
+
+if __name__ == "__main__":
+    main()
