@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.errors import UserError, check_choice, check_flag, check_integer, check_text
-from ssl_core.names import DATASET_NAMES
+from ssl_core.names import DATASET_NAMES, NORMALISATION_NAMES
 
 SMALLEST_SIDE = 8  # the network halves the resolution twice
 LARGEST_SIDE = 1024
@@ -24,6 +24,9 @@ class DataConfig:
         num_validation: images to choose on; None for half of those with a label, at most 5,000.
         split_seed: the draw of labels and validation images.
         flip: mirror images when augmenting; None for the data set's own rule.
+        normalisation: of the network's input. ``channels``: mean 0 and deviation 1 per channel, over the
+            images that are trained on; ``symmetric``: from 0 .. 255 to -1 .. 1; ``zca``: global contrast
+            normalisation, then ZCA whitening fitted on the images that are trained on.
     """
 
     dataset: str = "digits"
@@ -33,6 +36,7 @@ class DataConfig:
     num_validation: int | None = None
     split_seed: int = 0
     flip: bool | None = None
+    normalisation: str = "channels"
 
     def __post_init__(self) -> None:
         check_choice("dataset", self.dataset, DATASET_NAMES)
@@ -47,6 +51,7 @@ class DataConfig:
             check_integer("image_size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
         if self.flip is not None:
             check_flag("flip", self.flip)
+        check_choice("normalisation", self.normalisation, NORMALISATION_NAMES)
         by_folders = self.dataset == "folder" and self.num_labels == AUTO
         if self.num_labels is not None and not by_folders:
             check_integer("num_labels", self.num_labels, 1)

@@ -10,9 +10,14 @@ import numpy as np
 from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.data.config import DataConfig
 from ssl_core.data.images import Images, Indices, LabeledImages, Labels
-from ssl_core.data.recipe import Augmentation, Normalisation, default_shift
+from ssl_core.data.recipe import Augmentation, Normalisation, Preprocessing, default_shift
 from ssl_core.data.sources import check_labels_are_chosen, load_training_images
 from ssl_core.data.splits import Split, draw_split
+from ssl_core.data.whitening import fit_whitening
+
+
+SYMMETRIC_MIDDLE = 127.5
+"""Of uint8, and half its span: what brings 0 .. 255 to -1 .. 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,7 @@ class SplitImages:
     validation_labels: Labels
     class_names: tuple[str, ...]
     skipped: tuple[str, ...]
-    normalisation: Normalisation
+    normalisation: Preprocessing
     augmentation: Augmentation
     fingerprint: str
 
@@ -65,7 +70,7 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
     """Draw labels and validation images from a source that has been read.
 
     Raises:
-        UserError: there are too few images for the draw.
+        UserError: there are too few images for the draw, or too large ones for the normalisation.
     """
     split = draw_split(
         source.labels,
@@ -84,7 +89,7 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
         validation_labels=source.labels[split.validation],
         class_names=source.class_names,
         skipped=source.skipped,
-        normalisation=_fit_normalisation(source.images, split),
+        normalisation=_preprocessing(config.normalisation, source.images, split),
         augmentation=Augmentation(
             max_shift=default_shift(source.images.shape[-1]),
             flip=card.flip if config.flip is None else config.flip,
@@ -99,6 +104,16 @@ def resolved(config: DataConfig, shared: SplitImages) -> DataConfig:
     return dataclasses.replace(
         config, num_labels=len(shared.labeled), num_validation=len(shared.validation)
     )
+
+
+def _preprocessing(name: str, images: Images, split: Split) -> Preprocessing:
+    """Return a normalisation of ``NORMALISATION_NAMES``, fitted on what is trained on."""
+    if name == "zca":
+        return fit_whitening(images, split.unlabeled)
+    if name == "symmetric":
+        middle = (SYMMETRIC_MIDDLE,) * images.shape[1]
+        return Normalisation(mean=middle, std=middle)
+    return _fit_normalisation(images, split)
 
 
 def _fit_normalisation(images: Images, split: Split) -> Normalisation:
