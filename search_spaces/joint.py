@@ -239,7 +239,10 @@ class StudySpace:
         published = self._published(algorithm, divergence)
         params, moved = self._trial_at(algorithm, divergence, published.parameters)
         notes = [published.source, *([published.note] if published.note else [])]
-        notes += [f"{move.name} moved into the range ({move.used:.4g})" for move in moved]
+        notes += [
+            f"{move.name} {'fixed' if move.low == move.high else 'moved into the range'} ({move.used:.4g})"
+            for move in moved
+        ]
         return DefaultTrial(
             params=params,
             source="; ".join(notes),

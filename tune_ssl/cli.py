@@ -232,6 +232,14 @@ UnlabeledRatioOption = Annotated[
     OptionalInt,
     typer.Option(help="Unlabeled images per labeled one. \\[default: 1]", rich_help_panel=TRAINING),
 ]
+ProtocolOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How trainings are done and judged: default, oliver (Oliver et al. 2018), or a YAML file of "
+        "one's own. Flags stand over it. \\[default: default]",
+        rich_help_panel=TRAINING,
+    ),
+]
 OptimizerOption = Annotated[
     str | None,
     typer.Option(help="adamw, adam or sgd. \\[default: adamw]", rich_help_panel=TRAINING),
@@ -316,7 +324,7 @@ SHARED_SETTINGS = (
     *("alg", "divergence", "trials"),
     *("dataset", "data_dir", "labels", "validation", "split_seed", "image_size", "flip"),
     *("model", "max_steps", "batch_size", "unlabeled_ratio", "optimizer", "lr_schedule"),
-    *("evaluate", "metric", "precision"),
+    *("protocol", "evaluate", "metric", "precision"),
     *("seed", "sampler", "scheduler", "reduction_factor", "grace"),
     *("device", "threads", "concurrency", "cpus_per_trial", "gpus_per_trial", "storage"),
 )
@@ -359,6 +367,7 @@ def search(
     split_seed: SplitSeedOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
+    protocol: ProtocolOption = None,
     model: ModelOption = None,
     max_steps: MaxStepsOption = None,
     batch_size: BatchSizeOption = None,
@@ -677,6 +686,7 @@ def compare(
     split_seed: SplitSeedOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
+    protocol: ProtocolOption = None,
     model: ModelOption = None,
     max_steps: MaxStepsOption = None,
     batch_size: BatchSizeOption = None,

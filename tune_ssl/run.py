@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import socket
@@ -52,6 +53,8 @@ from ssl_core.names import (
     divergence_names,
     parse_model_name,
 )
+from ssl_core.parameters import LEGAL, check_batch_norm_momentum, fewest_steps
+from ssl_core.published import PREFERRED
 from tune_ssl.asha import rung_steps
 
 # libyaml's is 10 x cheaper, and a config.yaml is written for every trial.
@@ -61,6 +64,7 @@ SAMPLERS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SEARCHED = "search"
+DEFAULT_PROTOCOL = "default"
 AUTO = "auto"
 
 COMPARISON = "compare.yaml"
@@ -82,6 +86,11 @@ class RunConfig:
         gpus_per_trial: GPUs of each, a fraction where several share one, or ``auto`` to measure it.
         start_from: configurations tried first, as ``export`` writes them.
         warm_start: folder of an earlier run whose trials inform the sampler.
+        protocol: whose settings these are: a name, or the path of a file; see ``tune_ssl.protocol``.
+        normalisation: of the network's input, see ``DataConfig``.
+        batch_norm_momentum: of running statistics; None to recompute them before each evaluation.
+        weight_decay, ramp_fraction: of every trial; None to search them.
+        published_from: a source whose published values are preferred, see ``ssl_core.published``.
     """
 
     alg: tuple[str, ...]
@@ -118,6 +127,12 @@ class RunConfig:
     storage: str | None = None
     start_from: tuple[dict[str, Any], ...] = ()
     warm_start: str | None = None
+    protocol: str = DEFAULT_PROTOCOL
+    normalisation: str = "channels"
+    batch_norm_momentum: float | None = None
+    weight_decay: float | None = None
+    ramp_fraction: float | None = None
+    published_from: str | None = None
 
     def __post_init__(self) -> None:
         check_integer("trials", self.trials, 1)
@@ -154,10 +169,33 @@ class RunConfig:
                 )
         for start in self.start_from:
             _check_start(start)
-        self.rungs()
+        self._check_protocol()
         space = self.space(num_classes=10)
         for start in self.start_from:
             space.params_for(start["algorithm"], start.get("divergence"), start["parameters"])
+
+    def _check_protocol(self) -> None:
+        """Check what protocols set, and that the first rung measures what it is to rank."""
+        check_text("protocol", self.protocol)
+        check_batch_norm_momentum(self.batch_norm_momentum, self.steps)
+        if self.weight_decay is not None:
+            check_number("weight_decay", self.weight_decay, **LEGAL["weight_decay"]._asdict())
+        if self.ramp_fraction is not None:
+            check_number("ramp_fraction", self.ramp_fraction, **LEGAL["ramp_fraction"]._asdict())
+        if self.published_from is not None:
+            check_choice("published_from", self.published_from, tuple(PREFERRED))
+        ramp, momentum = self.ramp_fraction or 0.0, self.batch_norm_momentum
+        earliest = {
+            "the ramp of the unlabeled weight ends": math.ceil(round(ramp * self.steps, 6)),
+            "running BatchNorm statistics hold": 0 if momentum is None else fewest_steps(momentum),
+        }
+        first, what = self.rungs()[0], max(earliest, key=lambda name: earliest[name])
+        if first < earliest[what]:
+            raise UserError(
+                f"the first rung is at step {first} and {what} at step {earliest[what]}; allowed: a first rung at "
+                "that step or later, because before it trials would not be ranked by what they are trained for; "
+                f"give --grace {earliest[what]} or --scheduler none."
+            )
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> RunConfig:
@@ -222,6 +260,7 @@ class RunConfig:
             num_validation=card.num_validation if self.validation is None else self.validation,
             split_seed=self.split_seed,
             flip=self.flip,
+            normalisation=self.normalisation,
         )
 
     def rungs(self) -> tuple[int, ...]:
@@ -241,6 +280,9 @@ class RunConfig:
             optimizer=self.optimizer,
             entropy_weight=None if self.entropy_min == SEARCHED else float(self.entropy_min),
             setting=DATASET_CARDS[self.dataset].published_setting,
+            weight_decay=self.weight_decay,
+            ramp_fraction=self.ramp_fraction,
+            published_from=self.published_from,
         )
 
     def moved_starts(self, num_classes: int = 10) -> list[str]:
@@ -277,6 +319,8 @@ class RunConfig:
             "threads": self.threads,
             "device": self.device,
             "seed": seed,
+            "batch_norm_momentum": self.batch_norm_momentum,
+            "protocol": self.protocol,
         }
 
 
@@ -284,6 +328,19 @@ def trial_seed(search_seed: int, number: int) -> int:
     """Return the training seed of a search's trial: different for each, a function of both."""
     sequence = np.random.SeedSequence(entropy=search_seed, spawn_key=(number,))
     return int(sequence.generate_state(1, np.uint32)[0])
+
+
+ADDED_SETTINGS = (
+    *("protocol", "normalisation", "batch_norm_momentum"),
+    *("weight_decay", "ramp_fraction", "published_from"),
+)
+"""What files of earlier versions do not have: there, each has its default."""
+
+
+def added_defaults() -> dict[str, Any]:
+    """Return what a file of an earlier version means by not having the added settings."""
+    fields = dataclasses.fields(RunConfig)
+    return {field.name: field.default for field in fields if field.name in ADDED_SETTINGS}
 
 
 FREE_SETTINGS = ("trials", "concurrency", "start_from", "storage", "data_dir")
@@ -376,6 +433,7 @@ class RunDirectory:
 
     def check_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Raise UserError where settings differ from those the run's trials were made with."""
+        before = added_defaults() | dict(before)
         changed = [
             f"{key} was {before.get(key)!r} and is {value!r}"
             for key, value in now.items()

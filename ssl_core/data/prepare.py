@@ -15,7 +15,6 @@ from ssl_core.data.sources import check_labels_are_chosen, load_training_images
 from ssl_core.data.splits import Split, draw_split
 from ssl_core.data.whitening import fit_whitening
 
-
 SYMMETRIC_MIDDLE = 127.5
 """Of uint8, and half its span: what brings 0 .. 255 to -1 .. 1."""
 

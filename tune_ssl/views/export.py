@@ -14,7 +14,7 @@ from search_spaces.joint import Suggestion
 from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.best import WEIGHTS_KEPT, RankedTrial, rank_trials
-from tune_ssl.run import RunConfig, trial_seed, yaml_text
+from tune_ssl.run import ADDED_SETTINGS, RunConfig, trial_seed, yaml_text
 
 FORMATS = ("yaml", "json", "csv")
 NO_VALUES = Suggestion(algorithm=ALGORITHM_NAMES[0], divergence=None, parameters={})
@@ -35,8 +35,12 @@ RESULT_KEYS = (
 )
 """What an exported configuration says of its trial; everything else is its configuration."""
 
-EXPORTED_KEYS = tuple(RunConfig(alg=ALGORITHM_NAMES[:1]).trial_record(NO_VALUES, seed=0))
-"""What every export holds of a configuration."""
+EXPORTED_KEYS = tuple(
+    key
+    for key in RunConfig(alg=ALGORITHM_NAMES[:1]).trial_record(NO_VALUES, seed=0)
+    if key not in ADDED_SETTINGS
+)
+"""What every export holds of a configuration, those of earlier versions too."""
 
 
 def export_records(

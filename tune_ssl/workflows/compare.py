@@ -43,6 +43,7 @@ from tune_ssl.run import (
     COMPARISON,
     RunConfig,
     RunDirectory,
+    added_defaults,
     check_run_name,
     new_run,
     read_yaml_mapping,
@@ -417,7 +418,12 @@ def _compared_settings(comparison: Comparison) -> dict[str, Any]:
 
 
 def _fingerprint(comparison: Comparison) -> str:
-    text = json.dumps(_compared_settings(comparison), sort_keys=True)
+    # As earlier versions had it, so that the same command goes on with their comparisons.
+    unsaid = added_defaults().items()
+    kept = {
+        pair[0]: pair[1] for pair in _compared_settings(comparison).items() if pair not in unsaid
+    }
+    text = json.dumps(kept, sort_keys=True)
     return f"{zlib.crc32(text.encode()):08x}"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ssl_core.data.recipe import Preprocessing, Whitening
 from ssl_core.errors import UserError, check_integer
 from ssl_core.files import write_atomically
 from tune_ssl import machine
@@ -118,10 +119,7 @@ def train(
         "validation_standard_error": measured.details["standard_error"],
         "steps": work.step,
         "classes": list(shared.class_names),
-        "normalisation": {
-            "mean": list(shared.normalisation.mean),
-            "std": list(shared.normalisation.std),
-        },
+        "normalisation": _normalisation(shared.normalisation),
         "terms": measured.details["terms"],
         "skipped": list(shared.skipped),
         "made_with": machine.made_with(),
@@ -140,6 +138,12 @@ def train(
 
 def _numbers(data: Any) -> dict[str, int]:
     return {"num_labels": data.num_labels, "num_validation": data.num_validation}
+
+
+def _normalisation(used: Preprocessing) -> dict[str, Any]:
+    if isinstance(used, Whitening):
+        return {"whitening": "in weights.safetensors"}
+    return {"mean": list(used.mean), "std": list(used.std)}
 
 
 def _check_device(name: str) -> None:
