@@ -185,5 +185,5 @@ def test_symmetric_spans_minus_one_to_one():
 
 
 def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(UserError, match="unknown normalisation 'zac'.*did you mean 'zca'"):
+    with pytest.raises(UserError, match=r"unknown normalisation 'zac'.*did you mean 'zca'"):
         dataclasses.replace(DataConfig(), normalisation="zac")

@@ -130,7 +130,7 @@ def test_a_training_too_short_for_its_momentum_is_refused():
 
 @pytest.mark.parametrize("momentum", [0.0, 1.5, -0.1, "much"])
 def test_a_momentum_that_is_none_is_refused(momentum):
-    with pytest.raises(UserError, match="batch_norm_momentum is .*0 < number <= 1"):
+    with pytest.raises(UserError, match=r"batch_norm_momentum is .*0 < number <= 1"):
         training(batch_norm_momentum=momentum)
 
 

@@ -14,6 +14,7 @@ import yaml
 from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.training.config import TrainingConfig
+from tests.tune_ssl.fakes import tiny_images
 from tune_ssl import cli
 from tune_ssl.comparison import Comparison
 from tune_ssl.protocol import FOLDER, PROTOCOL_SETTINGS, protocol_names, protocol_settings
@@ -23,7 +24,6 @@ from tune_ssl.warm_start import check_comparable
 from tune_ssl.workflows import compare
 from tune_ssl.workflows.plan import describe_plan
 from tune_ssl.workflows.settings import settings_from
-from tests.tune_ssl.fakes import tiny_images
 
 OLIVER = {"alg": ("vat",), "protocol": "oliver"}
 
