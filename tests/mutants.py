@@ -842,8 +842,8 @@ MUTANTS = (
     Mutant(
         "statistics with a momentum",
         "ssl_core/models/batch_norm.py",
-        "norm.momentum = None",
-        "norm.momentum = 0.1",
+        "with _momentum(norms, None):",
+        "with _momentum(norms, 0.1):",
     ),
     Mutant(
         "batch norm with a momentum",

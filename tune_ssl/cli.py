@@ -240,6 +240,13 @@ ProtocolOption = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+NormalisationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the network's input: channels, symmetric or zca. \\[default: channels]",
+        rich_help_panel=TRAINING,
+    ),
+]
 OptimizerOption = Annotated[
     str | None,
     typer.Option(help="adamw, adam or sgd. \\[default: adamw]", rich_help_panel=TRAINING),
@@ -324,7 +331,7 @@ SHARED_SETTINGS = (
     *("alg", "divergence", "trials"),
     *("dataset", "data_dir", "labels", "validation", "split_seed", "image_size", "flip"),
     *("model", "max_steps", "batch_size", "unlabeled_ratio", "optimizer", "lr_schedule"),
-    *("protocol", "evaluate", "metric", "precision"),
+    *("protocol", "normalisation", "evaluate", "metric", "precision"),
     *("seed", "sampler", "scheduler", "reduction_factor", "grace"),
     *("device", "threads", "concurrency", "cpus_per_trial", "gpus_per_trial", "storage"),
 )
@@ -368,6 +375,7 @@ def search(
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
     protocol: ProtocolOption = None,
+    normalisation: NormalisationOption = None,
     model: ModelOption = None,
     max_steps: MaxStepsOption = None,
     batch_size: BatchSizeOption = None,
@@ -687,6 +695,7 @@ def compare(
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
     protocol: ProtocolOption = None,
+    normalisation: NormalisationOption = None,
     model: ModelOption = None,
     max_steps: MaxStepsOption = None,
     batch_size: BatchSizeOption = None,

@@ -50,6 +50,12 @@ EVERYTHING = {
     "storage": "s3://bucket/runs",
     "start_from": [{"algorithm": "ict", "divergence": "mse", "parameters": {"weight_decay": 0.1}}],
     "warm_start": "runs/earlier",
+    "protocol": "oliver",
+    "normalisation": "zca",
+    "batch_norm_momentum": 1.0,
+    "weight_decay": 1e-3,
+    "ramp_fraction": 0.01,
+    "published_from": "oliver",
 }
 
 
@@ -300,6 +306,9 @@ class TestResolved:
             "threads": 2,
             "device": "cuda",
             "seed": 99,
+            "normalisation": "zca",
+            "batch_norm_momentum": 1.0,
+            "protocol": "oliver",
         }
 
     def test_trial_seeds_are_a_function_of_search_and_number_and_do_not_collide(self):
