@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import zlib
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from rich.console import Console
 
+from ssl_core.data.prepare import prepare
 from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
+from ssl_core.training.classifier import Classifier
 from ssl_core.training.config import TrainingConfig
 from tests.tune_ssl.fakes import tiny_images
 from tune_ssl import cli
@@ -24,6 +28,7 @@ from tune_ssl.warm_start import check_comparable
 from tune_ssl.workflows import compare
 from tune_ssl.workflows.plan import describe_plan
 from tune_ssl.workflows.settings import settings_from
+from tune_ssl.workflows.train import train
 
 OLIVER = {"alg": ("vat",), "protocol": "oliver"}
 
@@ -277,6 +282,51 @@ class TestEarlierVersions:
 
     def test_every_added_setting_has_a_default(self):
         assert set(added_defaults()) == set(ADDED_SETTINGS)
+
+
+class TestTrain:
+    def record(self, **changes) -> dict:
+        """Return an exported configuration with a short training, whitened, on running statistics."""
+        config = RunConfig(
+            alg=("pi_model",),
+            protocol="mine",
+            max_steps=20,
+            model="wrn-10-1",
+            optimizer="adam",
+            lr_schedule="step",
+            normalisation="zca",
+            batch_norm_momentum=0.5,
+            weight_decay=0.0,
+            ramp_fraction=0.4,
+            evaluate="student",
+            scheduler="none",
+            metric="accuracy",
+            precision="float32",
+            device="cpu",
+            threads=1,
+        )
+        space = config.space(10)
+        drawn = space.suggest(optuna.trial.FixedTrial(space.defaults()[0].params))
+        return config.trial_record(drawn, seed=4) | changes
+
+    def test_an_export_is_trained_as_its_protocol_says_and_again_the_same(self, tmp_path):
+        quiet = Console(file=io.StringIO())
+        first, again = (train(self.record(), tmp_path / name, quiet) for name in ("first", "again"))
+        weights = [(one.folder / "weights.safetensors").read_bytes() for one in (first, again)]
+        assert weights[0] == weights[1]
+        assert first.metrics["normalisation"] == {"whitening": "in weights.safetensors"}
+        written = yaml.safe_load((first.folder / "config.yaml").read_text())
+        assert written == self.record()
+        shared = prepare(TrainingConfig.from_record(written).data)
+        classifier = Classifier.from_file(first.folder / "weights.safetensors")
+        answers = classifier.probabilities(shared.images[shared.validation]).argmax(axis=1)
+        accuracy = (answers == shared.validation_labels).mean()
+        assert accuracy == first.metrics["validation_accuracy"]
+
+    def test_a_protocol_s_name_alone_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match=r"names protocol 'oliver' and has no .*normalisation"):
+            train({"algorithm": "ict", "protocol": "oliver"}, tmp_path / "new", Console())
+        assert not (tmp_path / "new").exists()
 
 
 class TestWhatIsSaid:

@@ -16,9 +16,9 @@ from ssl_core.data.recipe import Preprocessing, Whitening
 from ssl_core.errors import UserError, check_integer
 from ssl_core.files import write_atomically
 from tune_ssl import machine
-from tune_ssl.run import read_yaml, write_yaml
+from tune_ssl.run import DEFAULT_PROTOCOL, read_yaml, write_yaml
 from tune_ssl.text import duration
-from tune_ssl.views.export import configuration_of, records_in
+from tune_ssl.views.export import EXPORTED_KEYS, configuration_of, records_in
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.plan import check_unlabeled, describe_skipped
 
@@ -94,6 +94,7 @@ def train(
     from tune_ssl.trial import TrainingFactory
 
     changes = {"seed": seed, "split_seed": split_seed, "data_dir": data_dir, "device": device}
+    _check_whole(record)
     given = configuration_of(record) | {k: v for k, v in changes.items() if v is not None}
     config = TrainingConfig.from_record(given)
     _check_device(config.device)
@@ -138,6 +139,19 @@ def train(
 
 def _numbers(data: Any) -> dict[str, int]:
     return {"num_labels": data.num_labels, "num_validation": data.num_validation}
+
+
+def _check_whole(record: Mapping[str, Any]) -> None:
+    """Refuse a configuration that names a protocol and would be trained by other defaults."""
+    protocol = record.get("protocol", DEFAULT_PROTOCOL)
+    needed = (*EXPORTED_KEYS, "normalisation", "batch_norm_momentum")
+    missing = [key for key in needed if key not in record]
+    if protocol != DEFAULT_PROTOCOL and missing:
+        raise UserError(
+            f"the configuration names protocol {protocol!r} and has no {', '.join(missing)}; allowed: all that an "
+            "export holds, because a training reads no protocol; export it from a search with --protocol, or "
+            "leave protocol out."
+        )
 
 
 def _normalisation(used: Preprocessing) -> dict[str, Any]:
