@@ -145,6 +145,10 @@ class Reference:
 
     def __init__(self, training: Training, shared: SplitImages, model: str) -> None:
         self._training, self._shared = training, shared
+        whitening = shared.normalisation
+        assert isinstance(whitening, Whitening)
+        self._mean = whitening.mean.astype(np.float64)
+        self._matrix = whitening.matrix.astype(np.float64)
         config = training.config
         self._config, self._loss = config, REFERENCES[config.algorithm]
         shape = (*parse_model_name(model), shared.images.shape[1], shared.num_classes)
@@ -195,21 +199,21 @@ class Reference:
 
     def _views(self, rows: list[int], stream: str) -> Tensor:
         """Whiten, then mirror, shift and add noise, image by image."""
-        generator, whitening = self._generators[stream], self._shared.normalisation
-        assert isinstance(whitening, Whitening)
+        generator = self._generators[stream]
         shape = self._shared.images.shape[1:]
         coins = torch.rand(len(rows), generator=generator)
         most = max(1, round(shape[-1] / 16))  # 2 at 32 x 32
         offsets = torch.randint(-most, most + 1, (len(rows), 2), generator=generator)
         noise = torch.randn((len(rows), *shape), generator=generator).double()
+        flat = np.stack([contrast_normalised(self._shared.images[row]) for row in rows])
+        whitened = ((flat - self._mean) @ self._matrix).reshape(-1, *shape)
         views = []
-        for row, coin, (down, right) in zip(rows, coins, offsets.tolist(), strict=True):
-            flat = contrast_normalised(self._shared.images[row]) - whitening.mean
-            image = (flat @ whitening.matrix.astype(np.float64)).reshape(shape)
-            image = image[:, :, ::-1] if coin < 0.5 else image
-            padded = np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="reflect")
+        for image, coin, (down, right) in zip(whitened, coins, offsets.tolist(), strict=True):
+            mirrored = image[:, :, ::-1] if coin < 0.5 else image
+            padded = np.pad(mirrored, ((0, 0), (most, most), (most, most)), mode="reflect")
+            rows_from, columns_from = most + down, most + right
             height, width = shape[1:]
-            shifted = padded[:, 2 + down : 2 + down + height, 2 + right : 2 + right + width]
+            shifted = padded[:, rows_from : rows_from + height, columns_from : columns_from + width]
             views.append(torch.from_numpy(shifted.copy()))
         return torch.stack(views) + 0.15 * noise
 
