@@ -48,6 +48,7 @@ class SpaceContext:
         first_rung: part of the budget in (0, 1] at which trials are first compared.
         optimizer: ``adamw``, ``adam`` or ``sgd``.
         entropy_weight: fixed weight of entropy minimisation; None to search it.
+        weight_decay, ramp_fraction: fixed values; None to search them.
     """
 
     algorithm: str
@@ -57,6 +58,8 @@ class SpaceContext:
     first_rung: float
     optimizer: str = "adamw"
     entropy_weight: float | None = 0.0
+    weight_decay: float | None = None
+    ramp_fraction: float | None = None
 
 
 Space = Callable[[Trial, SpaceContext], Parameters]
@@ -66,7 +69,7 @@ def suggest_training(trial: Trial, context: SpaceContext) -> Parameters:
     """Suggest the optimiser's values and the average's horizon."""
     return {
         "learning_rate": _suggest_learning_rate(trial, context.optimizer),
-        "weight_decay": _suggest_weight_decay(trial, context.optimizer),
+        "weight_decay": _suggest_weight_decay(trial, context),
         # From hardly any averaging up to a tenth of the training.
         "ema_horizon": trial.suggest_float(
             "ema_horizon", 5.0, longest_horizon(context.max_steps), log=True
@@ -79,7 +82,7 @@ def suggest_unlabeled(trial: Trial, context: SpaceContext) -> Parameters:
     position = trial.suggest_float("unlabeled_weight_u", 0.0, 1.0)
     return {
         "unlabeled_weight": weight_from_position(position, context),
-        "ramp_fraction": trial.suggest_float("ramp_fraction", 0.0, longest_ramp(context)),
+        "ramp_fraction": _suggest_ramp_fraction(trial, context),
         "entropy_weight": _suggest_entropy_weight(trial, context),
     }
 
@@ -194,11 +197,19 @@ def _suggest_learning_rate(trial: Trial, optimizer: str) -> float:
     return trial.suggest_float("learning_rate", low, high, log=True)
 
 
-def _suggest_weight_decay(trial: Trial, optimizer: str) -> float:
+def _suggest_weight_decay(trial: Trial, context: SpaceContext) -> float:
+    if context.weight_decay is not None:
+        return context.weight_decay
     # Decoupled decay acts as rate x decay per step: MixMatch publishes .02, and 1e-4 is none.
     # As an L2 term, with Adam or SGD, Huang et al. 2024 search 4e-6 .. 4e-3.
-    low, high = (1e-4, 1e-1) if optimizer == "adamw" else (1e-6, 1e-3)
+    low, high = (1e-4, 1e-1) if context.optimizer == "adamw" else (1e-6, 1e-3)
     return trial.suggest_float("weight_decay", low, high, log=True)
+
+
+def _suggest_ramp_fraction(trial: Trial, context: SpaceContext) -> float:
+    if context.ramp_fraction is not None:
+        return context.ramp_fraction
+    return trial.suggest_float("ramp_fraction", 0.0, longest_ramp(context))
 
 
 def _suggest_entropy_weight(trial: Trial, context: SpaceContext) -> float:

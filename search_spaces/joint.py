@@ -89,8 +89,10 @@ class StudySpace:
     Args:
         algorithms: one or more methods.
         divergences: those to choose from; empty for each method's published one.
-        num_classes, max_steps, first_rung, optimizer, entropy_weight: see ``SpaceContext``.
+        num_classes, max_steps, first_rung, optimizer, entropy_weight, weight_decay, ramp_fraction: see
+            ``SpaceContext``.
         setting: the column of published values, ``cifar10`` or ``svhn``.
+        published_from: a source whose published values are preferred, see ``ssl_core.published``.
 
     Raises:
         UserError: a method cannot be used with a divergence or with entropy minimisation.
@@ -104,6 +106,9 @@ class StudySpace:
     optimizer: str = "adamw"
     entropy_weight: float | None = 0.0
     setting: str = "cifar10"
+    weight_decay: float | None = None
+    ramp_fraction: float | None = None
+    published_from: str | None = None
 
     def __post_init__(self) -> None:
         one_hot = next((name for name in self.algorithms if name in ONE_HOT_TARGETS), None)
@@ -170,10 +175,12 @@ class StudySpace:
             first_rung=self.first_rung,
             optimizer=self.optimizer,
             entropy_weight=self.entropy_weight,
+            weight_decay=self.weight_decay,
+            ramp_fraction=self.ramp_fraction,
         )
 
     def _divergences_of(self, algorithm: str) -> tuple[str | None, ...]:
-        published = published_divergence(algorithm)
+        published = published_divergence(algorithm, self.published_from)
         if published is None or not self.divergences:
             return (published,)
         return self.divergences
@@ -232,11 +239,14 @@ class StudySpace:
         published = self._published(algorithm, divergence)
         params, moved = self._trial_at(algorithm, divergence, published.parameters)
         notes = [published.source, *([published.note] if published.note else [])]
-        notes += [f"{move.name} moved into the range ({move.used:.4g})" for move in moved]
+        notes += [
+            f"{move.name} {'fixed' if move.low == move.high else 'moved into the range'} ({move.used:.4g})"
+            for move in moved
+        ]
         return DefaultTrial(
             params=params,
             source="; ".join(notes),
-            converted=divergence != published_divergence(algorithm),
+            converted=divergence != published_divergence(algorithm, self.published_from),
         )
 
     def _published(self, algorithm: str, divergence: str | None) -> PublishedDefault:
@@ -246,6 +256,7 @@ class StudySpace:
             num_classes=self.num_classes,
             setting=self.setting,
             optimizer=self.optimizer,
+            prefer=self.published_from,
         )
 
 

@@ -42,6 +42,7 @@ DATASET_NAMES = ("digits", "svhn", "cifar10", "cifar100", "folder")
 OPTIMIZER_NAMES = ("adamw", "adam", "sgd")
 LR_SCHEDULE_NAMES = ("constant", "cosine", "step")
 EVALUATED_NETWORKS = ("ema", "student")
+NORMALISATION_NAMES = ("channels", "symmetric", "zca")
 METRIC_NAMES = ("accuracy", "balanced_accuracy")
 PRECISIONS = ("float32", "bfloat16")
 

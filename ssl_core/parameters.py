@@ -47,6 +47,29 @@ NOT_SEARCHED: dict[str, dict[str, float]] = {
 """The options of a method that only ``train`` can change, and their values in every search."""
 
 
+MEMORIES = 10
+"""How many times 1 / momentum steps a running average must have seen: then e^-10 of it is old."""
+
+
+def fewest_steps(momentum: float) -> int:
+    """Return after how many steps running BatchNorm statistics can be evaluated with."""
+    return math.ceil(round(MEMORIES / momentum, 6))
+
+
+def check_batch_norm_momentum(momentum: float | None, max_steps: int) -> None:
+    """Raise UserError unless statistics of that momentum, None for recomputed ones, fit the training."""
+    if momentum is None:
+        return
+    check_number("batch_norm_momentum", momentum, 0.0, 1.0, low_open=True)
+    fewest = fewest_steps(momentum)
+    if max_steps < fewest:
+        raise UserError(
+            f"max-steps is {max_steps} with running BatchNorm statistics of momentum {momentum:g}, as protocol "
+            f"oliver has them; allowed: {fewest} or more, because a shorter training is evaluated on statistics "
+            f"of weights long gone; give --max-steps {fewest} or another --protocol."
+        )
+
+
 def check_searchable(
     algorithm: str, parameters: Mapping[str, object], searched: tuple[str, ...]
 ) -> None:

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 
 OLIVER = "Oliver et al. 2018 (arXiv 1804.09170), lib/hparams.py"
 
+PREFERRED = {"oliver": OLIVER}
+"""Sources whose values can be preferred where a method was published by several."""
+
 EMA_FOR_EVALUATION = 1000.0
 """Horizon of decay .999, with which MixMatch and FixMatch evaluate; the older papers evaluate the
 student, and we evaluate the average for every method alike."""
@@ -281,13 +284,26 @@ def longest_horizon(max_steps: int) -> float:
     return float(max(20.0, min(10_000.0, max_steps / 10)))
 
 
-def published_divergence(algorithm: str) -> str | None:
-    """Return the divergence a method's paper uses; None for supervised."""
-    return next(row.divergence for row in PUBLISHED if row.algorithm == algorithm)
+def published_divergence(algorithm: str, prefer: str | None = None) -> str | None:
+    """Return the divergence a method's paper uses, or that of a source of ``PREFERRED``; None for supervised."""
+    return _rows(algorithm, prefer)[0].divergence
+
+
+def _rows(algorithm: str, prefer: str | None) -> list[Published]:
+    """Return the rows of a method in their order, those of a preferred source first."""
+    rows = [row for row in PUBLISHED if row.algorithm == algorithm]
+    source = None if prefer is None else PREFERRED[prefer]
+    return sorted(rows, key=lambda row: row.source != source)
 
 
 def published_default(
-    algorithm: str, divergence: str | None, *, num_classes: int | None, setting: str, optimizer: str
+    algorithm: str,
+    divergence: str | None,
+    *,
+    num_classes: int | None,
+    setting: str,
+    optimizer: str,
+    prefer: str | None = None,
 ) -> PublishedDefault:
     """Return the published values of a method, converted where its divergence was not published.
 
@@ -296,10 +312,9 @@ def published_default(
         setting: ``cifar10`` or ``svhn``, the column of the data set's card.
         optimizer: ``adamw``, ``adam`` or ``sgd``. Decoupled weight decay is used with adamw only: as
             an L2 term it would be another quantity.
+        prefer: a source of ``PREFERRED``, where it published the method, before others.
     """
-    rows = [
-        row for row in PUBLISHED if row.algorithm == algorithm and row.setting in (None, setting)
-    ]
+    rows = [row for row in _rows(algorithm, prefer) if row.setting in (None, setting)]
     exact = [row for row in rows if row.divergence == divergence]
     row = (exact or rows)[0]
     parameters = dict(row.parameters)

@@ -39,6 +39,9 @@ CONTRACT = "tests/contracts/test_algorithms.py"
 TRAININGS = "tests/contracts/test_trainings.py"
 SPACES = "tests/contracts/test_spaces.py"
 MODELS = "tests/ssl_core/test_models.py"
+WHITENING = "tests/ssl_core/test_data_whitening.py"
+RUNNING = "tests/ssl_core/test_running_statistics.py"
+PROTOCOL = "tests/tune_ssl/test_protocol.py"
 STATISTICS = "tests/tune_ssl/statistics"
 CONDITIONS = "tests/ssl_core/test_data_conditions.py"
 
@@ -51,13 +54,19 @@ TESTS = {
     "ssl_core/targets.py": ("tests/ssl_core/test_targets.py",),
     "ssl_core/schedules.py": ("tests/ssl_core/test_schedules.py",),
     "ssl_core/mixing.py": ("tests/ssl_core/test_mixing.py",),
-    "ssl_core/data/prepare.py": ("tests/ssl_core/test_data_division.py", CONDITIONS),
+    "ssl_core/data/prepare.py": (
+        "tests/ssl_core/test_data_division.py",
+        CONDITIONS,
+        WHITENING,
+    ),
     "tune_ssl/statistics/folds.py": (STATISTICS + "/test_folds.py",),
     "tune_ssl/cross_validation.py": ("tests/tune_ssl/test_cross_validation.py",),
-    "ssl_core/published.py": ("tests/ssl_core/test_published.py",),
+    "ssl_core/published.py": ("tests/ssl_core/test_published.py", PROTOCOL),
     "ssl_core/names.py": ("tests/contracts/test_names.py",),
-    "ssl_core/parameters.py": ("tests/contracts/test_parameters.py",),
-    "ssl_core/models/batch_norm.py": (MODELS,),
+    "ssl_core/parameters.py": ("tests/contracts/test_parameters.py", RUNNING),
+    "tune_ssl/protocol.py": (PROTOCOL,),
+    "tune_ssl/run.py": (PROTOCOL,),
+    "ssl_core/models/batch_norm.py": (MODELS, RUNNING),
     "ssl_core/models/ema.py": (MODELS,),
     "ssl_core/models/wide_resnet.py": (MODELS,),
     "ssl_core/algorithms/common.py": (REFERENCES, CONTRACT),
@@ -68,10 +77,12 @@ TESTS = {
     "ssl_core/algorithms/mean_teacher.py": (REFERENCES, CONTRACT),
     "ssl_core/algorithms/ict.py": (REFERENCES, CONTRACT),
     "ssl_core/algorithms/mixmatch.py": (REFERENCES, CONTRACT),
-    "ssl_core/data/augment.py": (TRAININGS,),
-    "ssl_core/training/loop.py": (TRAININGS, "tests/ssl_core/test_capture.py"),
+    "ssl_core/data/augment.py": (TRAININGS, WHITENING),
+    "ssl_core/data/whitening.py": (WHITENING,),
+    "ssl_core/training/classifier.py": (RUNNING,),
+    "ssl_core/training/loop.py": (TRAININGS, "tests/ssl_core/test_capture.py", RUNNING),
     "ssl_core/training/seeds.py": (TRAININGS,),
-    "search_spaces/common.py": (SPACES,),
+    "search_spaces/common.py": (SPACES, PROTOCOL),
     "search_spaces/joint.py": (SPACES, "tests/tune_ssl/test_workflows.py"),
     "ssl_core/data/pools.py": (CONDITIONS,),
     "ssl_core/data/classes.py": (CONDITIONS,),
@@ -121,6 +132,121 @@ TESTS = {
 }
 
 MUTANTS = (
+    # Protocol oliver: what is whitened, on what it is fitted, which statistics are evaluated with.
+    Mutant(
+        "oliver: whitening fitted on validation images too",
+        "ssl_core/data/prepare.py",
+        "return fit_whitening(images, unlabeled)",
+        "return fit_whitening(images, np.arange(len(images)))",
+    ),
+    Mutant(
+        "oliver: PCA whitening in the place of ZCA",
+        "ssl_core/data/whitening.py",
+        "matrix = (vectors / np.sqrt(values)) @ vectors.T",
+        "matrix = vectors / np.sqrt(values)",
+    ),
+    Mutant(
+        "oliver: whitening without its ridge",
+        "ssl_core/data/whitening.py",
+        "covariance + RIDGE * np.eye(inputs)",
+        "covariance + 1e-10 * np.eye(inputs)",
+    ),
+    Mutant(
+        "oliver: variance in the place of deviation",
+        "ssl_core/data/whitening.py",
+        "(vectors / np.sqrt(values))",
+        "(vectors / values)",
+    ),
+    Mutant(
+        "oliver: images keep their own mean on the device",
+        "ssl_core/data/augment.py",
+        "rows = rows - rows.mean(dim=1, keepdim=True)",
+        "rows = rows - rows.mean()",
+    ),
+    Mutant(
+        "oliver: whitened without subtracting the training images' mean",
+        "ssl_core/data/augment.py",
+        "(CONTRAST_NORM * rows / norms - mean) @ matrix",
+        "(CONTRAST_NORM * rows / norms) @ matrix",
+    ),
+    Mutant(
+        "oliver: moved before it is whitened",
+        "ssl_core/data/augment.py",
+        "view = _moved(normalise(images, normalisation), augmentation, generator)",
+        "view = normalise(_moved(images, augmentation, generator), normalisation)",
+    ),
+    Mutant(
+        "oliver: running statistics recomputed before they are evaluated with",
+        "ssl_core/training/loop.py",
+        "if self.config.batch_norm_momentum is None or network is not self.evaluated_network:",
+        "if True:",
+    ),
+    Mutant(
+        "oliver: running statistics of labeled images alone",
+        "ssl_core/training/loop.py",
+        "images = torch.cat([batch.labeled[0], batch.unlabeled[0]])",
+        "images = batch.labeled[0]",
+    ),
+    Mutant(
+        "oliver: the student's statistics move where the average is evaluated",
+        "ssl_core/training/loop.py",
+        "update_statistics(self.evaluated_network, images, momentum)",
+        "update_statistics(self.student, images, momentum)",
+    ),
+    Mutant(
+        "oliver: momentum and decay exchanged",
+        "ssl_core/models/batch_norm.py",
+        "with _momentum(_batch_norms(network), momentum):",
+        "with _momentum(_batch_norms(network), 1.0 - momentum):",
+    ),
+    Mutant(
+        "oliver: a training too short for its statistics",
+        "ssl_core/parameters.py",
+        "if max_steps < fewest:",
+        "if max_steps < fewest - 1:",
+    ),
+    Mutant(
+        "oliver: a file of weights without its whitening",
+        "ssl_core/training/classifier.py",
+        "save(tensors | card.tensors(),",
+        "save(tensors,",
+    ),
+    Mutant(
+        "oliver: a file stands over the protocol flag",
+        "tune_ssl/protocol.py",
+        'return {**given, **protocol_settings(flags["protocol"], dataset), **_but_protocol(flags)}',
+        'return {**protocol_settings(flags["protocol"], dataset), **given, **_but_protocol(flags)}',
+    ),
+    Mutant(
+        "oliver: a protocol stands over single flags",
+        "tune_ssl/protocol.py",
+        'return {**given, **protocol_settings(flags["protocol"], dataset), **_but_protocol(flags)}',
+        'return {**given, **flags, **protocol_settings(flags["protocol"], dataset)}',
+    ),
+    Mutant(
+        "oliver: settings of an earlier version taken for changed ones",
+        "tune_ssl/run.py",
+        "before = added_defaults() | dict(before)",
+        "before = dict(before)",
+    ),
+    Mutant(
+        "oliver: rungs before the ramp's end",
+        "tune_ssl/run.py",
+        "if first < earliest[what]:",
+        "if first < 0:",
+    ),
+    Mutant(
+        "oliver: VAT with its paper's values",
+        "ssl_core/published.py",
+        "return sorted(rows, key=lambda row: row.source != source)",
+        "return rows",
+    ),
+    Mutant(
+        "oliver: weight decay searched though it is fixed",
+        "search_spaces/common.py",
+        "if context.weight_decay is not None:",
+        "if False:",
+    ),
     # The student gets no gradient: what two of three public libraries ship as Mean Teacher.
     Mutant(
         "fisher-one-tail",
@@ -815,8 +941,8 @@ MUTANTS = (
     Mutant(
         "statistics with a momentum",
         "ssl_core/models/batch_norm.py",
-        "norm.momentum = None",
-        "norm.momentum = 0.1",
+        "with _momentum(norms, None):",
+        "with _momentum(norms, 0.1):",
     ),
     Mutant(
         "batch norm with a momentum",

@@ -271,6 +271,21 @@ UnlabeledRatioOption = Annotated[
     OptionalInt,
     typer.Option(help="Unlabeled images per labeled one. \\[default: 1]", rich_help_panel=TRAINING),
 ]
+ProtocolOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How trainings are done and judged: default, oliver (Oliver et al. 2018), or a YAML file of "
+        "one's own. Flags stand over it. \\[default: default]",
+        rich_help_panel=TRAINING,
+    ),
+]
+NormalisationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the network's input: channels, symmetric or zca. \\[default: channels]",
+        rich_help_panel=TRAINING,
+    ),
+]
 OptimizerOption = Annotated[
     str | None,
     typer.Option(help="adamw, adam or sgd. \\[default: adamw]", rich_help_panel=TRAINING),
@@ -357,7 +372,7 @@ SHARED_SETTINGS = (
     *("unlabeled", "labeled_classes", "class_mismatch", "imbalance"),
     "reshuffle_validation",
     *("model", "max_steps", "batch_size", "unlabeled_ratio", "optimizer", "lr_schedule"),
-    *("evaluate", "metric", "precision"),
+    *("protocol", "normalisation", "evaluate", "metric", "precision"),
     *("seed", "sampler", "scheduler", "reduction_factor", "grace"),
     *("device", "threads", "concurrency", "cpus_per_trial", "gpus_per_trial", "storage"),
 )
@@ -405,6 +420,8 @@ def search(
     reshuffle_validation: ReshuffleOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
+    protocol: ProtocolOption = None,
+    normalisation: NormalisationOption = None,
     model: ModelOption = None,
     max_steps: MaxStepsOption = None,
     batch_size: BatchSizeOption = None,
@@ -771,6 +788,8 @@ def compare(
     reshuffle_validation: ReshuffleOption = None,
     image_size: ImageSizeOption = None,
     flip: FlipOption = None,
+    protocol: ProtocolOption = None,
+    normalisation: NormalisationOption = None,
     model: ModelOption = None,
     max_steps: MaxStepsOption = None,
     batch_size: BatchSizeOption = None,

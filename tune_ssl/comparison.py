@@ -183,7 +183,7 @@ class Comparison:
         return cls(**values, settings=RunConfig.from_mapping(given["settings"]))
 
     def _divergences_of(self, algorithm: str) -> tuple[str, ...]:
-        published = published_divergence(algorithm)
+        published = published_divergence(algorithm, self.settings.published_from)
         if published is None:
             return ()
         return self.settings.divergence or (published,)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import socket
@@ -53,6 +54,8 @@ from ssl_core.names import (
     divergence_names,
     parse_model_name,
 )
+from ssl_core.parameters import LEGAL, check_batch_norm_momentum, fewest_steps
+from ssl_core.published import PREFERRED
 from tune_ssl.asha import rung_steps
 
 # libyaml's is 10 x cheaper, and a config.yaml is written for every trial.
@@ -62,6 +65,7 @@ SAMPLERS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SEARCHED = "search"
+DEFAULT_PROTOCOL = "default"
 AUTO = "auto"
 
 NOTHING: Mapping[str, int] = {}
@@ -88,6 +92,11 @@ class RunConfig:
         unlabeled: size of the unlabeled pool; this, ``labeled_classes``, ``class_mismatch`` and
             ``imbalance`` as in ``DataConfig``.
         warm_start: folder of an earlier run whose trials inform the sampler.
+        protocol: whose settings these are: a name, or the path of a file; see ``tune_ssl.protocol``.
+        normalisation: of the network's input, see ``DataConfig``.
+        batch_norm_momentum: of running statistics; None to recompute them before each evaluation.
+        weight_decay, ramp_fraction: of every trial; None to search them.
+        published_from: a source whose published values are preferred, see ``ssl_core.published``.
     """
 
     alg: tuple[str, ...]
@@ -129,6 +138,12 @@ class RunConfig:
     labeled_classes: str | None = None
     class_mismatch: float | None = None
     imbalance: float | None = None
+    protocol: str = DEFAULT_PROTOCOL
+    normalisation: str = "channels"
+    batch_norm_momentum: float | None = None
+    weight_decay: float | None = None
+    ramp_fraction: float | None = None
+    published_from: str | None = None
 
     def __post_init__(self) -> None:
         check_integer("trials", self.trials, 1)
@@ -166,10 +181,33 @@ class RunConfig:
                 )
         for start in self.start_from:
             _check_start(start)
-        self.rungs()
+        self._check_protocol()
         space = self.space(num_classes=10)
         for start in self.start_from:
             space.params_for(start["algorithm"], start.get("divergence"), start["parameters"])
+
+    def _check_protocol(self) -> None:
+        """Check what protocols set, and that the first rung measures what it is to rank."""
+        check_text("protocol", self.protocol)
+        check_batch_norm_momentum(self.batch_norm_momentum, self.steps)
+        if self.weight_decay is not None:
+            check_number("weight_decay", self.weight_decay, **LEGAL["weight_decay"]._asdict())
+        if self.ramp_fraction is not None:
+            check_number("ramp_fraction", self.ramp_fraction, **LEGAL["ramp_fraction"]._asdict())
+        if self.published_from is not None:
+            check_choice("published_from", self.published_from, tuple(PREFERRED))
+        ramp, momentum = self.ramp_fraction or 0.0, self.batch_norm_momentum
+        earliest = {
+            "the ramp of the unlabeled weight ends": math.ceil(round(ramp * self.steps, 6)),
+            "running BatchNorm statistics hold": 0 if momentum is None else fewest_steps(momentum),
+        }
+        first, what = self.rungs()[0], max(earliest, key=lambda name: earliest[name])
+        if first < earliest[what]:
+            raise UserError(
+                f"the first rung is at step {first} and {what} at step {earliest[what]}; allowed: a first rung at "
+                "that step or later, because before it trials would not be ranked by what they are trained for; "
+                f"give --grace {earliest[what]} or --scheduler none."
+            )
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> RunConfig:
@@ -238,6 +276,7 @@ class RunConfig:
             labeled_classes=self.labeled_classes,
             class_mismatch=self.class_mismatch,
             imbalance=self.imbalance,
+            normalisation=self.normalisation,
         )
 
     def conditions(self) -> dict[str, int | float | str]:
@@ -263,6 +302,9 @@ class RunConfig:
             optimizer=self.optimizer,
             entropy_weight=None if self.entropy_min == SEARCHED else float(self.entropy_min),
             setting=DATASET_CARDS[self.dataset].published_setting,
+            weight_decay=self.weight_decay,
+            ramp_fraction=self.ramp_fraction,
+            published_from=self.published_from,
         )
 
     def moved_starts(self, num_classes: int = 10) -> list[str]:
@@ -312,6 +354,8 @@ class RunConfig:
             "threads": self.threads,
             "device": self.device,
             "seed": seed,
+            "batch_norm_momentum": self.batch_norm_momentum,
+            "protocol": self.protocol,
         }
 
 
@@ -330,8 +374,19 @@ def _spawned(*seeds: int) -> int:
     return int(sequence.generate_state(1, np.uint32)[0])
 
 
-SINCE = {"reshuffle_validation": False}
-"""Settings that runs of earlier versions do not name, and what they did."""
+ADDED_SETTINGS = (
+    *("unlabeled", "labeled_classes", "class_mismatch", "imbalance", "reshuffle_validation"),
+    *("protocol", "normalisation", "batch_norm_momentum"),
+    *("weight_decay", "ramp_fraction", "published_from"),
+)
+"""What files of earlier versions do not have: there, each has its default."""
+
+
+def added_defaults() -> dict[str, Any]:
+    """Return what a file of an earlier version means by not having the added settings."""
+    fields = dataclasses.fields(RunConfig)
+    return {field.name: field.default for field in fields if field.name in ADDED_SETTINGS}
+
 
 FREE_SETTINGS = ("trials", "concurrency", "start_from", "storage", "data_dir")
 """What a resume may change: the goal, the pace, and where things are."""
@@ -423,10 +478,11 @@ class RunDirectory:
 
     def check_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Raise UserError where settings differ from those the run's trials were made with."""
+        before = added_defaults() | dict(before)
         changed = [
             f"{key} was {before.get(key)!r} and is {value!r}"
             for key, value in now.items()
-            if before.get(key, SINCE.get(key)) != value
+            if before.get(key) != value
         ]
         if changed:
             raise UserError(

@@ -17,12 +17,13 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search_spaces.joint import Space, StudySpace
 from ssl_core.errors import UserError
-from tune_ssl.run import SINCE
+from tune_ssl.run import added_defaults
 
 FREE = frozenset(
     {
         *("alg", "divergence", "entropy_min"),  # the space: what agrees is looked up trial by trial
         *("seed", "sampler", "scheduler", "reduction_factor", "grace", "warm_start"),
+        *("protocol", "published_from", "weight_decay", "ramp_fraction"),
         *("device", "cpus_per_trial", "gpus_per_trial", "threads"),
     }
 )
@@ -77,9 +78,10 @@ def check_comparable(
 
     ``earlier`` and ``now`` are the facts a study is begun with: its images and its settings.
     """
+    then = added_defaults() | earlier["settings"]
     differing = [
         f"{key} is {now['settings'].get(key)!r} and was {value!r}"
-        for key, value in (SINCE | earlier["settings"]).items()
+        for key, value in then.items()
         if key not in FREE and now["settings"].get(key) != value
     ]
     facts = ("images_crc32", "split_sha256", "labels_sha256")

@@ -15,7 +15,7 @@ from ssl_core.errors import (
     check_number,
     check_text,
 )
-from ssl_core.names import DATASET_NAMES
+from ssl_core.names import DATASET_NAMES, NORMALISATION_NAMES
 
 SMALLEST_SIDE = 8  # the network halves the resolution twice
 LARGEST_SIDE = 1024
@@ -52,6 +52,9 @@ class DataConfig:
         folds: with ``division_seed``: hold one of so many folds of these labels out, to measure on, and
             train on labels of the others; None for as many of each kind as were drawn.
         fold: which of them, from 1.
+        normalisation: of the network's input. ``channels``: mean 0 and deviation 1 per channel, over the
+            images that are trained on; ``symmetric``: from 0 .. 255 to -1 .. 1; ``zca``: global contrast
+            normalisation, then ZCA whitening fitted on the images that are trained on.
 
     docs/conditions.md describes ``num_unlabeled`` to ``imbalance``.
     """
@@ -70,6 +73,7 @@ class DataConfig:
     division_seed: int | None = None
     folds: int | None = None
     fold: int | None = None
+    normalisation: str = "channels"
 
     def __post_init__(self) -> None:
         check_choice("dataset", self.dataset, DATASET_NAMES)
@@ -84,6 +88,7 @@ class DataConfig:
             check_integer("image_size", self.image_size, SMALLEST_SIDE, LARGEST_SIDE)
         if self.flip is not None:
             check_flag("flip", self.flip)
+        check_choice("normalisation", self.normalisation, NORMALISATION_NAMES)
         by_folders = self.dataset == "folder" and self.num_labels == AUTO
         if self.num_labels is not None and not by_folders:
             check_integer("num_labels", self.num_labels, 1)

@@ -11,7 +11,7 @@ from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.data.classes import class_indices, restricted
 from ssl_core.data.config import DataConfig
 from ssl_core.data.images import UNKNOWN_LABEL, Images, Indices, LabeledImages, Labels
-from ssl_core.data.recipe import Augmentation, Normalisation, default_shift
+from ssl_core.data.recipe import Augmentation, Normalisation, Preprocessing, default_shift
 from ssl_core.data.sources import check_labels_are_chosen, load_training_images
 from ssl_core.data.splits import (
     divide_anew,
@@ -20,7 +20,11 @@ from ssl_core.data.splits import (
     fingerprint,
     labels_of_other_folds,
 )
+from ssl_core.data.whitening import fit_whitening
 from ssl_core.errors import UserError
+
+SYMMETRIC_MIDDLE = 127.5
+"""Of uint8, and half its span: what brings 0 .. 255 to -1 .. 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class SplitImages:
     validation_labels: Labels
     class_names: tuple[str, ...]
     skipped: tuple[str, ...]
-    normalisation: Normalisation
+    normalisation: Preprocessing
     augmentation: Augmentation
     fingerprint: str
 
@@ -73,8 +77,8 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
     """Draw labels and validation images from a source that has been read.
 
     Raises:
-        UserError: there are too few images for the draw, or a condition needs labels that are not
-            there.
+        UserError: there are too few images for the draw, too large ones for the normalisation, or a
+            condition needs labels that are not there.
     """
     _check_condition_can_be_made(config, source)
     if config.labeled_classes is not None:
@@ -99,7 +103,7 @@ def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:
         validation_labels=source.labels[split.validation],
         class_names=source.class_names,
         skipped=source.skipped,
-        normalisation=_fit_normalisation(source.images, split.unlabeled),
+        normalisation=_preprocessing(config.normalisation, source.images, split.unlabeled),
         augmentation=Augmentation(
             max_shift=default_shift(source.images.shape[-1]),
             flip=card.flip if config.flip is None else config.flip,
@@ -143,7 +147,7 @@ def divided(drawn: SplitImages, config: DataConfig) -> SplitImages:
         unlabeled=unlabeled,
         validation=known[held_out],
         validation_labels=classes[held_out],
-        normalisation=_fit_normalisation(drawn.images, unlabeled),
+        normalisation=_preprocessing(config.normalisation, drawn.images, unlabeled),
         fingerprint=fingerprint(known[to_train], unlabeled, known[held_out]),
     )
 
@@ -180,6 +184,16 @@ def _check_condition_can_be_made(config: DataConfig, source: LabeledImages) -> N
                 f"class-mismatch was given and all {len(chosen)} classes are labeled ones; allowed: labeled "
                 "classes that leave others; name fewer in --labeled-classes, or leave --class-mismatch out."
             )
+
+
+def _preprocessing(name: str, images: Images, unlabeled: Indices) -> Preprocessing:
+    """Return a normalisation of ``NORMALISATION_NAMES``, fitted on what is trained on."""
+    if name == "zca":
+        return fit_whitening(images, unlabeled)
+    if name == "symmetric":
+        middle = (SYMMETRIC_MIDDLE,) * images.shape[1]
+        return Normalisation(mean=middle, std=middle)
+    return _fit_normalisation(images, unlabeled)
 
 
 def _fit_normalisation(images: Images, unlabeled: Indices) -> Normalisation:

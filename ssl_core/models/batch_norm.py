@@ -1,13 +1,18 @@
-"""BatchNorm statistics for evaluation, recomputed from training batches.
+"""BatchNorm statistics for evaluation: recomputed from training batches, or running along.
 
 A running average with the momentum of long trainings (.001) leaves a short one evaluated on
 stale statistics: measured on digits, test accuracy at step 45 of 400 was .211 with it and .707
-with fresh ones. So evaluation never depends on a momentum.
+with fresh ones. So evaluation does not depend on a momentum, unless a protocol asks for one, and
+then the training is long enough (``ssl_core.parameters.check_batch_norm_momentum``).
+
+Either way no pass of a method moves the statistics: its perturbed and mixed images are not what
+is evaluated. They come from passes of their own, over images augmented as in training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +25,40 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     ``batches`` are images (B, channels, height, width). The network is left in training mode,
     its parameters untouched.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    norms = _batch_norms(network)
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a cumulative mean
     network.train()
-    try:
+    with _momentum(norms, None):  # a cumulative mean
         for images in batches:
             network(images)
+
+
+@torch.no_grad()
+def update_statistics(network: nn.Module, images: Tensor, momentum: float) -> None:
+    """Move every BatchNorm's running mean and variance towards those of one batch.
+
+    running <- (1 - momentum) running + momentum batch, from mean 0 and variance 1.
+
+    Args:
+        images: (B, channels, height, width); the network is in training mode.
+        momentum: in (0, 1]; .001 in Oliver et al. 2018 (a decay of .999).
+    """
+    with _momentum(_batch_norms(network), momentum):
+        network(images)
+
+
+def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@contextmanager
+def _momentum(norms: list[nn.BatchNorm2d], momentum: float | None) -> Iterator[None]:
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = momentum
+    try:
+        yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, own in zip(norms, before, strict=True):
+            norm.momentum = own

@@ -2,8 +2,8 @@
 
 ``wrn-28-2`` means depth 28, width 2: three groups of (depth - 4) / 6 pre-activation blocks with
 16, 32 and 64 times the width channels, at full, half and quarter resolution. Leaky ReLU .1 and
-BatchNorm eps 1e-3 are of Oliver et al. 2018. BatchNorm keeps no running average while it trains
-(momentum 0): statistics are recomputed before each evaluation, see ``batch_norm.py``.
+BatchNorm eps 1e-3 are of Oliver et al. 2018. A training pass moves no running average of BatchNorm
+(momentum 0): statistics come from passes of their own, see ``batch_norm.py``.
 """
 
 from __future__ import annotations

@@ -13,22 +13,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_core.data.augment import normalise
 from ssl_core.data.folder import read_image
 from ssl_core.data.images import Images
-from ssl_core.data.recipe import Normalisation
+from ssl_core.data.recipe import Normalisation, Preprocessing, Whitening
 from ssl_core.errors import UserError
 from ssl_core.models.wide_resnet import build_model
 
 METADATA = "tune_ssl"  # one key only: safetensors writes several in an order that changes
+WHITENING = ("whitening.mean", "whitening.matrix")
+"""Beside the network's tensors, where its input is whitened."""
 BATCH = 500
 
 
@@ -43,31 +46,44 @@ class Card:
     class_names: tuple[str, ...]
     channels: int
     image_size: int
-    normalisation: Normalisation
+    normalisation: Preprocessing
 
     def to_json(self) -> str:
-        """Return the card as text."""
-        return json.dumps(
-            {
-                "model": self.model,
-                "classes": list(self.class_names),
-                "channels": self.channels,
-                "image_size": self.image_size,
-                "mean": list(self.normalisation.mean),
-                "std": list(self.normalisation.std),
-            }
-        )
+        """Return the card as text; a whitening is no part of it, but ``tensors`` are."""
+        values: dict[str, Any] = {
+            "model": self.model,
+            "classes": list(self.class_names),
+            "channels": self.channels,
+            "image_size": self.image_size,
+        }
+        if isinstance(self.normalisation, Normalisation):
+            values["mean"] = list(self.normalisation.mean)
+            values["std"] = list(self.normalisation.std)
+        return json.dumps(values)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what of the input's preprocessing is stored as tensors, by name."""
+        if isinstance(self.normalisation, Normalisation):
+            return {}
+        arrays = (self.normalisation.mean, self.normalisation.matrix)
+        return {name: torch.tensor(array) for name, array in zip(WHITENING, arrays, strict=True)}
 
     @classmethod
-    def from_json(cls, text: str) -> Card:
-        """Return the card that ``to_json`` wrote."""
+    def from_json(cls, text: str, whitening: Whitening | None = None) -> Card:
+        """Return the card that ``to_json`` wrote, of a network whose input is whitened or not."""
         values = json.loads(text)
+        if whitening is None:
+            normalisation: Preprocessing = Normalisation(
+                mean=tuple(values["mean"]), std=tuple(values["std"])
+            )
+        else:
+            normalisation = whitening
         return cls(
             model=values["model"],
             class_names=tuple(values["classes"]),
             channels=values["channels"],
             image_size=values["image_size"],
-            normalisation=Normalisation(mean=tuple(values["mean"]), std=tuple(values["std"])),
+            normalisation=normalisation,
         )
 
 
@@ -75,8 +91,16 @@ def weights_to_bytes(network: nn.Module, card: Card) -> bytes:
     """Return a network's weights and its card as safetensors."""
     state = network.state_dict()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    stored: bytes = save(tensors, metadata={METADATA: card.to_json()})
+    stored: bytes = save(tensors | card.tensors(), metadata={METADATA: card.to_json()})
     return stored
+
+
+def _whitening_of(tensors: dict[str, Tensor]) -> Whitening | None:
+    """Take the whitening out of a file's tensors; None where it has none."""
+    if WHITENING[0] not in tensors:
+        return None
+    mean, matrix = (tensors.pop(name).numpy() for name in WHITENING)
+    return Whitening(mean=mean, matrix=matrix)
 
 
 class Classifier:
@@ -108,7 +132,7 @@ class Classifier:
                 f"{str(path)!r} does not say what network it belongs to; allowed: a weights.safetensors "
                 "that 'tune-ssl train' wrote; train again."
             )
-        card = Card.from_json(text)
+        card = Card.from_json(text, _whitening_of(tensors))
         network = build_model(
             card.model,
             in_channels=card.channels,

@@ -23,7 +23,14 @@ from typing import Any
 from ssl_core.algorithms import ALGORITHMS
 from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.data.config import DataConfig
-from ssl_core.errors import UserError, check_choice, check_integer, check_keys, check_number
+from ssl_core.errors import (
+    UserError,
+    check_choice,
+    check_integer,
+    check_keys,
+    check_number,
+    check_text,
+)
 from ssl_core.names import (
     EVALUATED_NETWORKS,
     LR_SCHEDULE_NAMES,
@@ -35,6 +42,7 @@ from ssl_core.names import (
     divergence_name,
     parse_model_name,
 )
+from ssl_core.parameters import check_batch_norm_momentum
 from ssl_core.published import longest_horizon, published_default, published_divergence
 
 TRAINING_PARAMETERS = ("learning_rate", "weight_decay", "ema_horizon")
@@ -49,10 +57,13 @@ class TrainingConfig:
         method: Config of the algorithm, its divergence included.
         ema_horizon: steps the average looks back, 1/(1 - decay) >= 1.
         batch_size: labeled images per step; unlabeled_ratio times as many unlabeled ones.
+        batch_norm_momentum: of running BatchNorm statistics, in (0, 1], with which the evaluated
+            network is measured; None to recompute them before each evaluation.
         evaluate: the network that is measured and exported, never the better of two.
         metric: what it is measured by; balanced_accuracy weighs every class alike.
         threads: CPU threads; results are bit-equal only at the same number.
         seed: weights, batches, augmentation and the method's own randomness.
+        protocol: whose settings these are, for people; no training depends on it.
     """
 
     algorithm: str
@@ -73,6 +84,8 @@ class TrainingConfig:
     threads: int = 1
     device: str = "cpu"
     seed: int = 0
+    batch_norm_momentum: float | None = None
+    protocol: str = "default"
 
     def __post_init__(self) -> None:
         check_number("learning_rate", self.learning_rate, 0.0, low_open=True)
@@ -90,6 +103,8 @@ class TrainingConfig:
         check_integer("threads", self.threads, 1)
         check_device(self.device)
         check_integer("seed", self.seed, 0, LARGEST_SEED)
+        check_batch_norm_momentum(self.batch_norm_momentum, self.max_steps)
+        check_text("protocol", self.protocol)
 
     @property
     def divergence(self) -> str | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_core.data.augment import normalise
 from ssl_core.data.images import Indices, Labels
-from ssl_core.data.recipe import Normalisation
+from ssl_core.data.recipe import Preprocessing
 from ssl_core.data.store import ImageStore
 
 EVALUATION_BATCH = 500
@@ -59,7 +59,7 @@ def evaluate(
     store: ImageStore,
     indices: Indices,
     labels: Labels,
-    normalisation: Normalisation,
+    normalisation: Preprocessing,
     device: torch.device,
 ) -> Evaluation:
     """Classify images by a network whose BatchNorm statistics are ready; training mode is kept.
@@ -83,7 +83,7 @@ def evaluate_in_parts(
     store: ImageStore,
     indices: Indices,
     labels: Labels,
-    normalisation: Normalisation,
+    normalisation: Preprocessing,
     device: torch.device,
 ) -> Generator[None, None, Evaluation]:
     """Do what ``evaluate`` does, yielding after each batch of images."""

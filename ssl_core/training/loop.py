@@ -18,7 +18,7 @@ from ssl_core.data.augment import augmented_view
 from ssl_core.data.batches import ShuffledPasses
 from ssl_core.data.prepare import SplitImages
 from ssl_core.data.store import ImageStore
-from ssl_core.models.batch_norm import recompute_statistics
+from ssl_core.models.batch_norm import recompute_statistics, update_statistics
 from ssl_core.models.ema import EMA, decay_from_horizon
 from ssl_core.models.wide_resnet import build_model
 from ssl_core.schedules import LEARNING_RATE_SCHEDULES
@@ -86,6 +86,10 @@ class Training:
         ).to(self._device)
         self.ema = EMA(self.student, decay_from_horizon(config.ema_horizon))
         self.algorithm: Algorithm = ALGORITHMS[config.algorithm].Algorithm(config.method)
+        # Running statistics see unlabeled images for every method, supervised included.
+        self._unlabeled_views = max(
+            self.algorithm.unlabeled_views, 0 if config.batch_norm_momentum is None else 1
+        )
         self._optimizer = _make_optimizer(config, self.student, capturable=capture is not None)
         self._schedule = LEARNING_RATE_SCHEDULES[config.lr_schedule]
         self._labeled_order = ShuffledPasses(
@@ -140,7 +144,8 @@ class Training:
         shared = self._shared
         evaluations = {}
         for name, network in (("ema", self.ema.network), ("student", self.student)):
-            recompute_statistics(network, self._statistics_batches())
+            if self.config.batch_norm_momentum is None or network is not self.evaluated_network:
+                recompute_statistics(network, self._statistics_batches())
             evaluations[name] = yield from evaluate_in_parts(
                 network,
                 self._store,
@@ -243,7 +248,7 @@ class Training:
         )
 
     def _num_unlabeled(self) -> int:
-        if not self.algorithm.unlabeled_views:
+        if not self._unlabeled_views:
             return 0
         return self.config.batch_size * self.config.unlabeled_ratio
 
@@ -262,6 +267,8 @@ class Training:
         with record_function("backward"):
             self._optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(terms.total)
+        if self.config.batch_norm_momentum is not None:
+            self._move_statistics(batch, self.config.batch_norm_momentum)
         with record_function("optimizer"):
             self._optimizer.step()
         with record_function("ema"):
@@ -274,10 +281,10 @@ class Training:
         inputs = self._inputs
         labeled = self._store.take(inputs.labeled)
         unlabeled_views: tuple[Tensor, ...] = ()
-        if self.algorithm.unlabeled_views:
+        if self._unlabeled_views:
             unlabeled_views = self._views(
                 self._store.take(inputs.unlabeled),
-                self.algorithm.unlabeled_views,
+                self._unlabeled_views,
                 "unlabeled_augmentation",
             )
         # The first view is the same for every method: further ones draw from another stream.
@@ -287,6 +294,16 @@ class Training:
             labels=inputs.labels.clone(),  # the batch stays what it is when the next one comes
             unlabeled=unlabeled_views,
         )
+
+    def _move_statistics(self, batch: Batch, momentum: float) -> None:
+        """Feed the evaluated network's BatchNorm with the step's images, labeled and unlabeled together.
+
+        In float32 and before the optimiser's step, as all statistics and as Oliver et al. 2018: there
+        the one clean pass over the whole batch does it, here that pass is of its own.
+        """
+        with record_function("statistics"):
+            images = torch.cat([batch.labeled[0], batch.unlabeled[0]])
+            update_statistics(self.evaluated_network, images, momentum)
 
     def _set_rate(self, rate: float | Tensor) -> None:
         for group in self._optimizer.param_groups:

@@ -140,6 +140,19 @@ def test_rates_reach_a_replayed_step(optimizer, schedule):
     assert same(replayed, done_anew)
 
 
+@pytest.mark.parametrize("algorithm", ["supervised", "vat", "mixmatch"])
+def test_whitening_and_running_statistics_are_part_of_a_replayed_step(algorithm):
+    settings = {"batch_norm_momentum": 0.5, "evaluate": "student", "normalisation": "zca"}
+    replayed, done_anew = (
+        training(algorithm, capture, **settings, optimizer="adam", lr_schedule="step")
+        for capture in (recording, anew)
+    )
+    for run in (replayed, done_anew):
+        run.run(24)
+    assert same(replayed, done_anew)
+    assert replayed.report().evaluated.accuracy == done_anew.report().evaluated.accuracy
+
+
 @pytest.mark.parametrize("algorithm", ["supervised", "ict", "mixmatch"])
 def test_scalars_on_the_device_change_nothing_but_the_rounding(algorithm):
     captured, usual = training(algorithm, anew), training(algorithm, None)

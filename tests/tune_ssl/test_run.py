@@ -63,6 +63,12 @@ EVERYTHING = {
     "labeled_classes": "bird,cat,dog",
     "class_mismatch": 50.0,
     "imbalance": 10.0,
+    "protocol": "oliver",
+    "normalisation": "zca",
+    "batch_norm_momentum": 1.0,
+    "weight_decay": 1e-3,
+    "ramp_fraction": 0.01,
+    "published_from": "oliver",
 }
 
 
@@ -338,6 +344,9 @@ class TestResolved:
             "threads": 2,
             "device": "cuda",
             "seed": 99,
+            "normalisation": "zca",
+            "batch_norm_momentum": 1.0,
+            "protocol": "oliver",
         }
 
     def test_a_reshuffled_search_names_the_division_of_every_trial(self):

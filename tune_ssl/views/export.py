@@ -15,7 +15,7 @@ from ssl_core.data.config import CONDITIONS
 from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.best import WEIGHTS_KEPT, RankedTrial, rank_trials
-from tune_ssl.run import RunConfig, yaml_text
+from tune_ssl.run import ADDED_SETTINGS, RunConfig, yaml_text
 
 FORMATS = ("yaml", "json", "csv")
 NO_VALUES = Suggestion(algorithm=ALGORITHM_NAMES[0], divergence=None, parameters={})
@@ -39,9 +39,9 @@ RESULT_KEYS = (
 EXPORTED_KEYS = tuple(
     key
     for key in RunConfig(alg=ALGORITHM_NAMES[:1]).trial_record(NO_VALUES, seed=0)
-    if key not in CONDITIONS
+    if key not in (*ADDED_SETTINGS, *CONDITIONS)
 )
-"""What every export holds of a configuration, whichever version wrote it."""
+"""What every export holds of a configuration, those of earlier versions too."""
 
 
 def export_records(

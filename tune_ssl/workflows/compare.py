@@ -41,9 +41,9 @@ from tune_ssl.references import references_for
 from tune_ssl.retraining import Retrainings, read_retrainings
 from tune_ssl.run import (
     COMPARISON,
-    SINCE,
     RunConfig,
     RunDirectory,
+    added_defaults,
     check_run_name,
     new_run,
     read_yaml_mapping,
@@ -424,9 +424,12 @@ def _compared_settings(comparison: Comparison) -> dict[str, Any]:
 
 
 def _fingerprint(comparison: Comparison) -> str:
-    settings = _compared_settings(comparison)
-    named = {key: value for key, value in settings.items() if (key, value) not in SINCE.items()}
-    text = json.dumps(named, sort_keys=True)
+    # As earlier versions had it, so that the same command goes on with their comparisons.
+    unsaid = added_defaults().items()
+    kept = {
+        pair[0]: pair[1] for pair in _compared_settings(comparison).items() if pair not in unsaid
+    }
+    text = json.dumps(kept, sort_keys=True)
     return f"{zlib.crc32(text.encode()):08x}"
 
 

@@ -15,6 +15,7 @@ from ssl_core.data.pools import mismatched
 from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
 from tune_ssl import machine
+from tune_ssl.protocol import PROTOCOL_SETTINGS
 from tune_ssl.run import AUTO, RunConfig
 from tune_ssl.statistics.power import DISAGREEMENT, LEVEL, POWER, separable_difference
 from tune_ssl.storage import absolute_root, root_below
@@ -229,6 +230,13 @@ def describe_starts(config: RunConfig, shared: SplitImages, console: Console) ->
         say(console, f"warning: {move}")
 
 
+def _describe_protocol(config: RunConfig) -> list[str]:
+    """Return the protocol's name and every value it set, flags standing over them."""
+    values = {name: getattr(config, name) for name in PROTOCOL_SETTINGS}
+    said = [f"{name} {value}" for name, value in values.items() if value is not None]
+    return [f"protocol: {config.protocol} ({', '.join(said)})"]
+
+
 def planned_steps(config: RunConfig) -> int:
     """Return the steps of all trials together if they are cut as planned."""
     rungs, factor = config.rungs(), config.reduction_factor
@@ -250,6 +258,7 @@ def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
     precision = "" if config.precision == "auto" else f" in {config.precision}"
     conditions = "; ".join(f"{name} {value}" for name, value in config.conditions().items())
     return [
+        *_describe_protocol(config),
         "methods: " + ", ".join(method_text(*cell) for cell in cells),
         f"network: {config.resolved_model}{precision}, {rungs[-1]} steps of {batch} labeled and "
         f"{batch * config.unlabeled_ratio} unlabeled images",

@@ -11,6 +11,7 @@ from ssl_core.data.config import DIVISION
 from ssl_core.errors import UserError, check_keys
 from ssl_core.names import algorithm_name, algorithm_names, divergence_names
 from ssl_core.published import published_divergence
+from tune_ssl.protocol import with_protocol
 from tune_ssl.run import SEARCHED, RunConfig, read_yaml
 from tune_ssl.views.export import configuration_of, records_in
 
@@ -29,6 +30,8 @@ def settings_from(
 ) -> RunConfig:
     """Return settings from a file, if there is one, with flags standing over it.
 
+    A protocol that either names gives the rest, see ``tune_ssl.protocol.with_protocol``.
+
     The file is a mapping of settings, as a run's config.yaml, or an export: then the search has
     the settings of the exported trainings and tries their configurations after the published
     defaults. Those of methods or divergences that a flag leaves out are left out, and ``tell`` is
@@ -46,7 +49,7 @@ def settings_from(
             tell(
                 f"{left_out} of {len(starts)} configurations of {file} are not part of this search."
             )
-    return RunConfig.from_mapping({**given, **flags})
+    return RunConfig.from_mapping(with_protocol(given, flags))
 
 
 def _is_searched(start: Mapping[str, Any], flags: Mapping[str, Any]) -> bool:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ssl_core.data.recipe import Preprocessing, Whitening
 from ssl_core.errors import UserError, check_integer
 from ssl_core.files import write_atomically
 from tune_ssl import machine
-from tune_ssl.run import read_yaml, write_yaml
+from tune_ssl.run import DEFAULT_PROTOCOL, read_yaml, write_yaml
 from tune_ssl.text import duration
-from tune_ssl.views.export import configuration_of, records_in
+from tune_ssl.views.export import EXPORTED_KEYS, configuration_of, records_in
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.plan import check_unlabeled, describe_skipped
 
@@ -93,6 +94,7 @@ def train(
     from tune_ssl.trial import TrainingFactory
 
     changes = {"seed": seed, "split_seed": split_seed, "data_dir": data_dir, "device": device}
+    _check_whole(record)
     given = configuration_of(record) | {k: v for k, v in changes.items() if v is not None}
     config = TrainingConfig.from_record(given)
     _check_device(config.device)
@@ -119,10 +121,7 @@ def train(
         "validation_standard_error": measured.details["standard_error"],
         "steps": work.step,
         "classes": list(shared.class_names),
-        "normalisation": {
-            "mean": list(shared.normalisation.mean),
-            "std": list(shared.normalisation.std),
-        },
+        "normalisation": _normalisation(shared.normalisation),
         "terms": measured.details["terms"],
         "skipped": list(shared.skipped),
         "made_with": machine.made_with(),
@@ -141,6 +140,25 @@ def train(
 
 def _numbers(data: Any) -> dict[str, int]:
     return {"num_labels": data.num_labels, "num_validation": data.num_validation}
+
+
+def _check_whole(record: Mapping[str, Any]) -> None:
+    """Refuse a configuration that names a protocol and would be trained by other defaults."""
+    protocol = record.get("protocol", DEFAULT_PROTOCOL)
+    needed = (*EXPORTED_KEYS, "normalisation", "batch_norm_momentum")
+    missing = [key for key in needed if key not in record]
+    if protocol != DEFAULT_PROTOCOL and missing:
+        raise UserError(
+            f"the configuration names protocol {protocol!r} and has no {', '.join(missing)}; allowed: all that an "
+            "export holds, because a training reads no protocol; export it from a search with --protocol, or "
+            "leave protocol out."
+        )
+
+
+def _normalisation(used: Preprocessing) -> dict[str, Any]:
+    if isinstance(used, Whitening):
+        return {"whitening": "in weights.safetensors"}
+    return {"mean": list(used.mean), "std": list(used.std)}
 
 
 def _check_device(name: str) -> None:
