@@ -145,14 +145,18 @@ class TestMismatch:
         assert set(shared.labeled.tolist()) <= set(shared.unlabeled.tolist())
         assert not set(shared.unlabeled.tolist()) & set(shared.validation.tolist())
 
-    def test_where_no_size_is_given_it_is_the_same_for_every_mismatch(self):
+    @pytest.mark.parametrize(
+        ("classes", "scarcer"), [(SIX, "inside"), ("0,1,2,3,4,5,6,7", "outside")]
+    )
+    def test_where_no_size_is_given_it_is_the_same_for_every_mismatch(self, classes, scarcer):
         sizes = {
-            len(drawn(labeled_classes=SIX, class_mismatch=percent).unlabeled)
+            len(drawn(labeled_classes=classes, class_mismatch=percent).unlabeled)
             for percent in (0.0, 30.0, 100.0)
         }
-        inside = sum(counts(np.arange(1197))[2:8]) - 420
-        outside = sum(counts(np.arange(1197))) - sum(counts(np.arange(1197))[2:8])
-        assert sizes == {20 + min(inside, outside)}
+        labeled = np.isin(DIGITS.labels, [int(name) for name in classes.split(",")]).sum()
+        there = {"inside": labeled - 420, "outside": 1197 - labeled}
+        assert scarcer == min(there, key=there.get)
+        assert sizes == {20 + there[scarcer]}
 
     def test_without_a_mismatch_all_that_validation_leaves_is_the_pool(self):
         shared = drawn(labeled_classes=SIX)
