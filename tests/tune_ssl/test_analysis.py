@@ -143,6 +143,13 @@ class TestFlatness:
             0.5 * 600 ** trial.params["unlabeled_weight_u"], rel=1e-4
         )
 
+    def test_the_best_is_told_as_it_was_drawn_whatever_its_scale(self, searched):
+        found = flatness_of(searched.trials(), space_of(searched))
+        params = searched.study.get_trial(found["trial"]).params
+        told = {row["name"]: row["best"] for row in found["parameters"] if row["name"] in params}
+        assert {"learning_rate", "weight_decay", "ema_horizon", "ramp_fraction"} <= set(told)
+        assert told == pytest.approx({name: params[name] for name in told}, rel=1e-9)
+
     def test_few_complete_trials_have_no_flat_range(self, searched):
         found = flatness_of(searched.trials()[:8], space_of(searched))
         assert {row["within"] for row in found["parameters"]} == {None}
