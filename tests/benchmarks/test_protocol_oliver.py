@@ -28,7 +28,7 @@ def shared():
 def test_loss_gradient_statistics_and_rate_are_the_papers(method, shared):
     found = agreement(method, shared, "wrn-10-1", STEPS)
     assert found["loss"] < 1e-4
-    assert found["gradient"] < 2e-3
+    assert found["gradient"] < max(1e-5, 10 * found["gradient_of_rounding"]) < 2e-2
     assert found["statistics"] < 1e-5
     assert found["rate"] < 1e-7
 
