@@ -8,8 +8,8 @@ contrast normalisation, whitening, flip, shift and noise image by image, the los
 the running BatchNorm statistics. Both begin with the same weights and are given the same random numbers.
 The whitening's matrix M is checked by what defines it: M (C + .1 I) M = I.
 
-``gradient_of_rounding`` is how far float32 alone takes the reference's gradient from its own in float64: a
-leaky ReLU whose input is nearly 0 falls on its other side. An agreement of that size is all one can have.
+The equations are compared in float64 on the same views too (``equations``), because float32 has an end of
+its own: a leaky ReLU whose input is nearly 0 falls on its other side, and the gradient jumps.
 
 What this shows is agreement of steps; it is no accuracy after 500,000 of them.
 """
@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from benchmarks.plain_loop import PlainWideResNet
 from benchmarks.records import write_record
+from ssl_core.algorithms import Batch
 from ssl_core.data.folder import load_training_images
 from ssl_core.data.images import LabeledImages
 from ssl_core.data.prepare import SplitImages, split_images
@@ -62,11 +63,11 @@ def main() -> None:
         "model": options.model,
         "steps": list(STEPS),
         "whitening_residual": whitening_residual(shared),
-        "relative_errors": {},
+        "errors": {},
     }
     for method in METHODS:
         row = agreement(method, shared, options.model, STEPS)
-        figures["relative_errors"][method] = row
+        figures["errors"][method] = row
         print(f"{method:<13}", ", ".join(f"{k} {v:.1e}" for k, v in row.items()), flush=True)
     print("M (C + .1 I) M - I, largest entry:", figures["whitening_residual"])
     if options.record:
@@ -104,26 +105,56 @@ def training_of(method: str, shared: SplitImages, model: str) -> Training:
 def agreement(
     method: str, shared: SplitImages, model: str, steps: tuple[int, ...]
 ) -> dict[str, float]:
-    """Return the largest relative errors of loss, gradient and running statistics over steps."""
+    """Return the largest errors over steps.
+
+    ``loss``, ``gradient``, ``statistics`` (of BatchNorm) and ``rate`` of our step as it is run, relative;
+    ``views`` the largest difference of an input; ``equations`` that of the gradient in float64 on the same
+    views, relative.
+    """
     training = training_of(method, shared, model)
+    drawing = training_of(method, shared, model)  # takes no step: it draws the same images
     reference = Reference(training, shared, model)
     worst: dict[str, float] = {}
     for step in steps:
-        training.step = step
-        expected = reference.step(step)
+        training.step = drawing.step = step
+        drawing._give_inputs()
+        batch = in_float64(drawing._batch())
+        found = {"equations": equations(training, batch, reference)}
+        expected = reference.step()
         before = float(training._term_sums.get("total", 0.0))
         training.run(step + 1)
-        found = {
+        views = zip((*batch.labeled, *batch.unlabeled), expected.views, strict=True)
+        found |= {
+            "views": max(float((one - other).abs().max()) for one, other in views),
             "loss": _relative(float(training._term_sums["total"]) - before, expected.loss),
-            "gradient": _distance(
-                [p.grad for p in training.student.parameters()], expected.gradient
-            ),
-            "gradient_of_rounding": expected.rounding,
+            "gradient": _distance(_gradients(training.student), expected.gradient),
             "statistics": _distance(_statistics(training.student), expected.statistics),
             "rate": _relative(training._optimizer.param_groups[0]["lr"], reference.rate(step)),
         }
         worst = {name: max(value, worst.get(name, 0.0)) for name, value in found.items()}
     return worst
+
+
+def in_float64(batch: Batch) -> Batch:
+    """Return a batch with views in float64."""
+    return Batch(
+        labeled=tuple(view.double() for view in batch.labeled),
+        labels=batch.labels,
+        unlabeled=tuple(view.double() for view in batch.unlabeled),
+    )
+
+
+def equations(training: Training, batch: Batch, reference: Reference) -> float:
+    """Return how far our gradient is from the reference's, both in float64 on the same views."""
+    student, teacher = (
+        copy.deepcopy(network).double() for network in (training.student, training.ema.network)
+    )
+    draws = torch.Generator()
+    draws.set_state(training._generators["method"].get_state())
+    progress = torch.tensor(training.step / training.config.max_steps, dtype=torch.float64)
+    terms = training.algorithm(student, teacher, batch, progress, draws)
+    found = list(torch.autograd.grad(terms.total, list(student.parameters())))
+    return _distance(found, reference.gradient_of(batch))
 
 
 def whitening_residual(shared: SplitImages) -> float:
@@ -178,29 +209,39 @@ class Reference:
         """Return the learning rate: a fifth from 400,000 of 500,000 steps on."""
         return self._config.learning_rate * (0.2 if step >= 400_000 else 1.0)
 
-    def step(self, step: int) -> Expected:
-        """Return what a step from the training's weights is to give."""
-        _load(self._student, self._training.student)
-        _load(self._teacher, self._training.ema.network)
-        algorithm, values = self._config.algorithm, self._config.method
+    def step(self) -> Expected:
+        """Return what the training's next step is to give."""
         rows, others = self._rows("labeled"), self._rows("unlabeled")
-        views = [self._views(others, "unlabeled_augmentation") for _ in range(VIEWS[algorithm])]
+        count = VIEWS[self._config.algorithm]
+        unlabeled = [self._views(others, "unlabeled_augmentation") for _ in range(count)]
         labeled = self._views(rows, "labeled_augmentation")
         labels = torch.tensor([self._labels[row] for row in rows])
-        given = Given(self._student, self._teacher, labeled, labels, views, values)
-        part = min(step / 200_000, 1.0)
-        ramp = part if algorithm == "mixmatch" else math.exp(-5.0 * (1.0 - part) ** 2)
-        draws = self._generators["method"].get_state()
-        _, rounded = self._differentiated(given.in_float32(), ramp)
-        self._generators["method"].set_state(draws)
-        loss, gradient = self._differentiated(given, ramp)
-        self._move(torch.cat([labeled, views[0]]))
-        return Expected(loss, gradient, _distance(rounded, gradient), self._statistics)
+        views = [labeled, *unlabeled]
+        draws = self._generators["method"]
+        loss, gradient = self._differentiated(views, labels, draws, torch.float32)
+        self._move(torch.cat([labeled, unlabeled[0]]))
+        return Expected(loss, gradient, views, self._statistics)
 
-    def _differentiated(self, given: Given, ramp: float) -> tuple[float, list[Tensor]]:
-        labeled, unlabeled = self._loss(given, self._generators["method"])
-        loss = labeled + getattr(given.values, "unlabeled_weight", 0.0) * ramp * unlabeled
-        return loss.item(), list(torch.autograd.grad(loss, list(given.student.parameters())))
+    def gradient_of(self, batch: Batch) -> list[Tensor]:
+        """Return the gradient on given views, with the draws of the training's next step."""
+        draws = torch.Generator()
+        draws.set_state(self._generators["method"].get_state())
+        views = [*batch.labeled, *batch.unlabeled]
+        return self._differentiated(views, batch.labels, draws, torch.float64)[1]
+
+    def _differentiated(
+        self, views: list[Tensor], labels: Tensor, draws: torch.Generator, drawn_in: torch.dtype
+    ) -> tuple[float, list[Tensor]]:
+        _load(self._student, self._training.student)
+        _load(self._teacher, self._training.ema.network)
+        values, part = self._config.method, min(self._training.step / 200_000, 1.0)
+        linear = self._config.algorithm == "mixmatch"
+        ramp = part if linear else math.exp(-5.0 * (1.0 - part) ** 2)
+        networks = (self._student, self._teacher)
+        given = Given(*networks, views[0], labels, views[1:], values, drawn_in)
+        one, other = self._loss(given, draws)
+        loss = one + getattr(values, "unlabeled_weight", 0.0) * ramp * other
+        return loss.item(), list(torch.autograd.grad(loss, list(self._student.parameters())))
 
     def _rows(self, kind: str) -> list[int]:
         indices, generator = self._orders[kind]
@@ -252,7 +293,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Given:
-    """What a loss is computed from: networks, views (50, channels, 32, 32), classes and values."""
+    """What a loss is computed from: networks, views (50, channels, 32, 32), classes and values.
+
+    ``drawn_in`` is the type in which the method draws: another gives other numbers.
+    """
 
     student: nn.Module
     teacher: nn.Module
@@ -260,25 +304,15 @@ class Given:
     labels: Tensor
     unlabeled: list[Tensor]
     values: Any
-
-    def in_float32(self) -> Given:
-        """Return the same in float32."""
-        return Given(
-            copy.deepcopy(self.student).float(),
-            copy.deepcopy(self.teacher).float(),
-            self.labeled.float(),
-            self.labels,
-            [view.float() for view in self.unlabeled],
-            self.values,
-        )
+    drawn_in: torch.dtype
 
 
 class Expected(NamedTuple):
-    """What a step is to give, and how far float32 alone takes the reference's own gradient away."""
+    """What a step is to give: views labeled first, and running statistics layer by layer."""
 
     loss: float
     gradient: list[Tensor]
-    rounding: float
+    views: list[Tensor]
     statistics: list[Tensor]
 
 
@@ -313,7 +347,7 @@ def _vat(given: Given, draws: torch.Generator) -> tuple[Tensor, Tensor]:
     labeled, _ = _supervised(given, draws)
     (images,) = given.unlabeled
     clean = _softmax(given.student(images)).detach()
-    start = torch.randn(images.shape, generator=draws).to(images.dtype)
+    start = torch.randn(images.shape, generator=draws, dtype=given.drawn_in).double()
     lengths = math.sqrt(images[0].numel())
     probe = (1e-3 * lengths * _unit(start)).requires_grad_()
     (direction,) = torch.autograd.grad(_kl(_softmax(given.student(images + probe)), clean), probe)
@@ -370,6 +404,10 @@ def _load(plain: nn.Module, own: nn.Module) -> None:
     with torch.no_grad():
         for theirs, ours in zip(plain.parameters(), own.parameters(), strict=True):
             theirs.copy_(ours)
+
+
+def _gradients(network: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
 
 def _relative(found: float, wanted: float) -> float:

@@ -27,8 +27,10 @@ def shared():
 @pytest.mark.parametrize("method", METHODS)
 def test_loss_gradient_statistics_and_rate_are_the_papers(method, shared):
     found = agreement(method, shared, "wrn-10-1", STEPS)
-    assert found["loss"] < 1e-4
-    assert found["gradient"] < max(1e-5, 10 * found["gradient_of_rounding"]) < 2e-2
+    assert found["equations"] < 1e-6  # MixMatch draws in float32
+    assert found["views"] < 1e-3
+    assert found["loss"] < 1e-5
+    assert found["gradient"] < 2e-2
     assert found["statistics"] < 1e-5
     assert found["rate"] < 1e-7
 
@@ -46,4 +48,4 @@ def test_another_equation_is_told(shared, monkeypatch):
             factor * term for factor, term in zip((1, 2), doubled(given, draws), strict=True)
         ),
     )
-    assert agreement("pi_model", shared, "wrn-10-1", (450_000,))["gradient"] > 1e-2
+    assert agreement("pi_model", shared, "wrn-10-1", (450_000,))["equations"] > 1e-2
