@@ -111,79 +111,79 @@ TESTS = {
 MUTANTS = (
     # The student gets no gradient: what two of three public libraries ship as Mean Teacher.
     Mutant(
-        "fisher-one-tail",
+        "best: Fisher's test one-sided",
         "tune_ssl/best.py",
         "        term *= count * (others - correct + count) / ((images - count + 1) * (correct - count + 1))\n    return min(1.0, 2 * tail)",
         "        term *= count * (others - correct + count) / ((images - count + 1) * (correct - count + 1))\n    return min(1.0, tail)",
     ),
     Mutant(
-        "pairs-of-different-images",
+        "best: pairs of different images",
         "tune_ssl/best.py",
         "same_images = _division(first) == _division(second)",
         "same_images = True",
     ),
     Mutant(
-        "division-changes-the-classes",
+        "splits: a division changes how many of a class are trained on",
         "ssl_core/data/splits.py",
         "[random.permutation(own)[: labeled[own].sum()] for own",
         "[random.permutation(own)[: labeled.sum() // 3] for own",
     ),
     Mutant(
-        "trained-on-its-own-fold",
+        "splits: trained on the fold that judges",
         "ssl_core/data/splits.py",
         "random.permutation(own[folds[own] != fold])",
         "random.permutation(own)",
     ),
     Mutant(
-        "held-out-in-the-pool",
+        "prepare: what is measured on stays in the pool",
         "ssl_core/data/prepare.py",
         "    unlabeled = np.setdiff1d(pool, known[held_out])",
         "    unlabeled = pool",
     ),
     Mutant(
-        "division-not-said",
+        "trial: the journal does not say whose division it was",
         "tune_ssl/trial.py",
         "        if division is not None:\n",
         "        if division is None:\n",
     ),
     Mutant(
-        "division-ignored-by-workers",
+        "trial: workers do not divide anew",
         "tune_ssl/trial.py",
         "divided(drawn, config.data), store",
         "drawn, store",
     ),
     Mutant(
-        "corrected-without-correction",
+        "folds: the uncorrected t",
         "tune_ssl/statistics/folds.py",
         "(1 / given.size + 1 / (folds - 1))",
         "(1 / given.size)",
     ),
     Mutant(
-        "corrected-by-k",
+        "folds: corrected by 1/K",
         "tune_ssl/statistics/folds.py",
         "1 / (folds - 1))",
         "1 / folds)",
     ),
     Mutant(
-        "folds-one-seed-for-all",
+        "retraining: one seed for all folds",
         "tune_ssl/retraining.py",
         "            seed=FIRST_DRAW + folds * repeat + fold - 1,",
         "            seed=FIRST_DRAW + repeat,",
     ),
     Mutant(
-        "optimism-unpaired-as-paired",
+        "selection: chance of draws of their own as of one",
         "tune_ssl/statistics/selection.py",
         "once = spread if paired else",
         "once = spread if True else",
     ),
     Mutant(
-        "folds-in-the-wrong-place",
+        "cross-validation: a fold in the place of another",
         "tune_ssl/cross_validation.py",
         "folds[repeat] == fold + 1]",
         "folds[repeat] == count - fold]",
     ),
     Mutant(
-        "differences-one-at-a-time",
+        "cross-validation: differences hold one at a time",
         "tune_ssl/cross_validation.py",
         "level=1 - (1 - LEVEL) / (len(scores) - 1)",
         "level=LEVEL",
@@ -1130,14 +1130,14 @@ MUTANTS = (
     Mutant(
         "best: ties where the test separates",
         "tune_ssl/best.py",
-        "_correct(trial)) >= SIGNIFICANCE",
-        "_correct(trial)) < SIGNIFICANCE",
+        "_p_value(complete[0], trial) >= SIGNIFICANCE",
+        "_p_value(complete[0], trial) < SIGNIFICANCE",
     ),
     Mutant(
         "best: a one-sided test",
         "tune_ssl/best.py",
-        "return min(1.0, 2 * tail)",
-        "return min(1.0, tail)",
+        "count / (differing - count + 1)\n    return min(1.0, 2 * tail)",
+        "count / (differing - count + 1)\n    return min(1.0, tail)",
     ),
     Mutant(
         "best: a published default is not preferred among ties",
@@ -1244,7 +1244,7 @@ MUTANTS = (
     Mutant(
         "selection: chance as narrow as the interval",
         "tune_ssl/statistics/selection.py",
-        "by_chance=spread * (1 + 1 / count) ** 0.5",
+        "by_chance=(once**2 + spread**2 / count) ** 0.5",
         "by_chance=spread / count**0.5",
     ),
     Mutant(
@@ -1537,8 +1537,8 @@ MUTANTS = (
     Mutant(
         "confirm: the best ten keep their weights for the test",
         "tune_ssl/workflows/retrain.py",
-        "weights_kept: int | None = None  # the test needs all",
-        "weights_kept: int | None = 10",
+        "return None if self.retrainings.folds is None else 0",
+        "return 10",
     ),
     Mutant(
         "confirm: the test set is opened again to print",
