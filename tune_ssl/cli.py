@@ -228,7 +228,7 @@ ReshuffleOption = Annotated[
     bool | None,
     typer.Option(
         "--reshuffle-validation/--fixed-validation",
-        help="Every trial divides the labels, to train and to choose on, anew. \\[default: fixed]",
+        help="Divide the labels anew for every trial. \\[default: False]",
         rich_help_panel=DATA,
         show_default=False,
     ),

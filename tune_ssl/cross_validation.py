@@ -23,7 +23,7 @@ from tune_ssl.statistics.crossed import DIFFERENCES, Floats, Interval, balanced_
 from tune_ssl.statistics.folds import corrected_interval, fold_scores
 from tune_ssl.statistics.repeats import is_indicative
 from tune_ssl.study import RESULT, SECONDS
-from tune_ssl.trial import unpack_correct
+from tune_ssl.trial import DIVISION, unpack_correct
 
 Indices = npt.NDArray[np.int64]
 LEVEL = 0.95
@@ -68,6 +68,7 @@ def cross_validation(
         "fold_of_image": folds.tolist(),
         "searched_to_train": len(drawn.labeled),
         "searched_to_choose": len(drawn.validation),
+        "searched_reshuffled": any(DIVISION in one.origin for one in retrainings.configurations),
         "configurations": [
             {
                 **dataclasses.asdict(one),

@@ -32,3 +32,8 @@ def size(count: float) -> str:
 def method_text(algorithm: str, divergence: str | None) -> str:
     """Return a method and its divergence as people write them."""
     return algorithm if divergence is None else f"{algorithm} / {divergence}"
+
+
+def times(count: int) -> str:
+    """Return how often, in words: once, 2 times."""
+    return "once" if count == 1 else f"{count} times"

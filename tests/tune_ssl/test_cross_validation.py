@@ -163,9 +163,17 @@ class TestFigures:
         result = cross_validation(*finished(((9, 8, 7, 9), (5, 6, 5, 4))), tiny_images())
         told = " ".join(cross_validated.notes(result))
         assert "the 20 labels of digits in 2 folds, 2 times" in told
-        assert "trained on 10 of these labels and chose rank 1 by the other 10" in told
+        assert "trained on 10 of these labels, measured its trials on the other 10" in told
+        assert "put rank 1 first by them" in told
         assert "indicative" in told
         assert cross_validated.rows(result)[1][4] in ("worse", "not distinguishable")
+
+
+def test_notes_say_so_of_a_search_that_divided_them_for_every_trial():
+    table, trials = finished(((9, 8, 7, 9), (5, 6, 5, 4)))
+    table.configurations[0].origin["division_seed"] = 5
+    told = " ".join(cross_validated.notes(cross_validation(table, trials, tiny_images())))
+    assert "every trial of the search trained on 10 of these labels" in told
 
 
 def test_draws_of_the_tiny_images_are_one_draw():

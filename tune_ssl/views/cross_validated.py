@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tune_ssl.text import method_text, percent
+from tune_ssl.text import method_text, percent, times
 from tune_ssl.views.judged import (
     as_csv,
     as_markdown,
@@ -64,19 +64,24 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     """Return what was done, what the intervals are about, and why the figures are not sealed."""
     labels, folds, repeats = len(result["images"]), result["folds"], result["repeats"]
     first = result["configurations"][0]["name"]
-    trained, chosen = result["searched_to_train"], result["searched_to_choose"]
     told = [
-        f"Cross-validation: the {labels} labels of {result['dataset']} in {folds} folds, {repeats} times; each of "
-        f"{result['trainings']} trainings of a configuration had at most {trained} labels of other folds and is "
+        f"Cross-validation: the {labels} labels of {result['dataset']} in {folds} folds, {times(repeats)}; each of "
+        f"{result['trainings']} trainings of a configuration had at most {result['searched_to_train']} labels of other folds and is "
         "judged on its fold. No test image was opened.",
-        f"Not sealed, hence optimistic: the search trained on {trained} of these labels and chose {first} by "
-        f"the other {chosen}, so that its figure, and its lead over what nobody chose, keep part of the "
-        "search's luck. Only images that no search has seen are free of it.",
+        f"Not sealed, hence optimistic: {_seen(result)}, and put {first} first by them, whose figure and "
+        "lead keep part of the search's luck. Only images that no search has seen are free of it.",
         "Intervals: corrected resampled t (Nadeau & Bengio 2003); differences are paired by folds and hold "
         "together. They do not cover the choice of the search"
         + ("; indicative." if result["indicative"] else "."),
     ]
     return told + diverged_warnings(result["configurations"], result["trainings"])
+
+
+def _seen(result: Mapping[str, Any]) -> str:
+    trained, chosen = result["searched_to_train"], result["searched_to_choose"]
+    if result["searched_reshuffled"]:
+        return f"every trial of the search trained on {trained} of these labels and was measured on the others"
+    return f"the search trained on {trained} of these labels, measured its trials on the other {chosen}"
 
 
 def _flat(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:

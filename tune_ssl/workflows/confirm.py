@@ -33,7 +33,7 @@ from tune_ssl.run import COMPARISON, RunConfig, RunDirectory, check_run_name
 from tune_ssl.statistics.repeats import FEWEST_TRUSTED, check_retrainings, is_indicative
 from tune_ssl.storage import root_below
 from tune_ssl.study import RESULT
-from tune_ssl.text import duration
+from tune_ssl.text import duration, times
 from tune_ssl.trial import DIVISION
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import Invocation
@@ -335,7 +335,7 @@ def _bill(retrainings: Retrainings, here: bool) -> list[str]:
     folds = retrainings.folds
     on = f"{draws} fresh draws of labels and seeds"
     if folds is not None:
-        on = f"{folds} folds of the search's own labels, {draws // folds} times"
+        on = f"{folds} folds of the search's own labels, {times(draws // folds)}"
     return [
         f"{'confirming' if folds is None else 'cross-validating, no test image is opened'}: {names}",
         f"trainings: {settings.trials}, each of {len(retrainings.configurations)} configurations on the same "
