@@ -248,28 +248,36 @@ OPTIONS: dict[str, Callable[[Replay, int, int, int], Trace]] = {
 
 
 def main() -> None:
-    """Simulate, print, and with ``--record`` write down."""
+    """Simulate one study after the other, print, and with ``--record`` write down what is there."""
     options = _options()
     studies = {"any": ALGORITHM_NAMES} | {method: (method,) for method in ALGORITHM_NAMES}
-    rows = [row for study in options.studies.split(",") for row in measure(study, studies, options)]
-    for row in rows:
-        print(
-            f"{row['study']:<13} {row['strategy']:<29} to target {_trainings(row['to_target'])} "
-            f"(reached {row['reached']:.0%}, ratio {_ratio(row['ratio_to_random'])}), regret at the end "
-            f"{row['regret']:.2%} ({row['regret_spread'][0]:.2%} to {row['regret_spread'][1]:.2%}), "
-            f"lacks of plain at most {row['lacks_of_plain']:+.2%}"
-        )
-    if options.record:
-        record = {
-            "seeds": options.seeds,
-            "slots": options.slots,
-            "worth": "test accuracy of the training searched on, its own draw of labels"
-            if options.own_draw
-            else "test accuracy of retrainings on other draws",
-            "target": f"percentile {TARGET} of {DRAWN} random configurations",
-            "rows": rows,
-        }
-        write_record(RECORD, record)
+    rows: list[dict[str, Any]] = []
+    for study in options.studies.split(","):
+        found = measure(study, studies, options)
+        for row in found:
+            print(as_text(row), flush=True)
+        rows += found
+        if options.record:
+            record = {
+                "seeds": options.seeds,
+                "slots": options.slots,
+                "worth": "test accuracy of the training searched on, its own draw of labels"
+                if options.own_draw
+                else "test accuracy of retrainings on other draws",
+                "target": f"percentile {TARGET} of {DRAWN} random configurations",
+                "rows": rows,
+            }
+            write_record(RECORD, record)
+
+
+def as_text(row: Mapping[str, Any]) -> str:
+    """Return a row as people read it."""
+    return (
+        f"{row['study']:<13} {row['strategy']:<29} to target {_trainings(row['to_target'])} "
+        f"(reached {row['reached']:.0%}, ratio {_ratio(row['ratio_to_random'])}), regret at the end "
+        f"{row['regret']:.2%} ({row['regret_spread'][0]:.2%} to {row['regret_spread'][1]:.2%}), "
+        f"lacks of plain at most {row['lacks_of_plain']:+.2%}"
+    )
 
 
 def measure(
