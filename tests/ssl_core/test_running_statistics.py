@@ -81,6 +81,16 @@ def test_a_step_feeds_them_its_labeled_and_unlabeled_images_together(algorithm):
     assert equal(statistics(run.student), statistics(network))
 
 
+@pytest.mark.parametrize("evaluate", ["student", "ema"])
+def test_only_the_evaluated_network_has_them(evaluate):
+    run = training("mean_teacher", evaluate=evaluate)
+    fresh = statistics(run.student)
+    run.run(3)
+    other = run.student if evaluate == "ema" else run.ema.network
+    assert not equal(statistics(run.evaluated_network), fresh)
+    assert equal(statistics(other), fresh)
+
+
 @pytest.mark.parametrize("algorithm", ["supervised", "vat", "mean_teacher"])
 def test_they_change_no_weight(algorithm):
     run, without = training(algorithm), training(algorithm, batch_norm_momentum=None)
