@@ -287,11 +287,15 @@ class TestCommand:
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(json.dumps(result))
         done = self.run(searched.directory.path, "--format", "markdown")
+        (folder / "result.json").write_text(json.dumps({"folds": 5, "configurations": []}))
+        folds = self.run(searched.directory.path, "--format", "markdown")
         (folder / "result.json").write_text("{")
         damaged = self.run(searched.directory.path)
         (folder / "result.json").unlink()
         assert "On 2 of 3 fresh draws of labels the published default was best" in done.output
         assert "test, opening 2" in done.output
+        assert folds.exit_code == 0, "a cross-validation lies there, too, and opened no test image"
+        assert "Confirmation" not in folds.output
         assert "cannot be read" in str(damaged.exception)
 
 

@@ -76,13 +76,14 @@ def report_of(run: str, output: str, console: Console) -> dict[str, Any]:
 def confirmations(directory: RunDirectory) -> list[dict[str, Any]]:
     """Return what the finished confirmations of a run say of its best and of the published default.
 
+    Cross-validations, which lie beside them, are none: they name no winner and open no test set.
+
     Raises:
         UserError: a result is damaged.
     """
-    return [
-        _confirmation(path.parent.name, _read(path))
-        for path in sorted(directory.path.glob("confirm/*/result.json"))
-    ]
+    paths = sorted(directory.path.glob("confirm/*/result.json"))
+    found = {path.parent.name: _read(path) for path in paths}
+    return [_confirmation(name, result) for name, result in found.items() if "folds" not in result]
 
 
 def _confirmation(name: str, result: dict[str, Any]) -> dict[str, Any]:
