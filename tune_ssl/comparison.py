@@ -314,8 +314,9 @@ def compared(
     ordered = order(retrainings, trials)
     metric = retrainings.settings.metric
     rows = _rows(retrainings)
-    tables = _tables(retrainings, test, balanced=metric == "balanced_accuracy")
     plain = _tables(retrainings, test, balanced=False)
+    balanced = metric == "balanced_accuracy"
+    tables = _tables(retrainings, test, balanced=True) if balanced else plain
     beside = {name: accuracy_beside(metric, table) for name, table in plain.items()}
     cells = {cell.name: cell for cell in compare_cells(tables, control=CONTROL)}
     repeats, draws = comparison.repeats, retrainings.draws_of_a_group

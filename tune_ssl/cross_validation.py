@@ -19,7 +19,7 @@ from ssl_core.data.prepare import SplitImages, all_labels
 from ssl_core.data.splits import draw_folds
 from tune_ssl.confirmation import check_whole, diverged_of, interval_values
 from tune_ssl.retraining import Configuration, Retrainings
-from tune_ssl.statistics.crossed import DIFFERENCES, Floats, Interval, balanced_outcomes
+from tune_ssl.statistics.crossed import DIFFERENCES, Floats, balanced_outcomes
 from tune_ssl.statistics.folds import corrected_interval, fold_scores
 from tune_ssl.statistics.repeats import is_indicative
 from tune_ssl.study import RESULT, SECONDS
@@ -111,13 +111,7 @@ def _beside_first(scores: Sequence[Floats], row: int) -> dict[str, Any]:
         level=1 - (1 - LEVEL) / (len(scores) - 1),
         clip=DIFFERENCES,
     )
-    return {"minus_first": interval_values(difference), "verdict": _verdict(difference)}
-
-
-def _verdict(difference: Interval) -> str:
-    if not difference.excludes_zero:
-        return "not distinguishable"
-    return "better" if difference.low > 0 else "worse"
+    return {"minus_first": interval_values(difference), "verdict": difference.verdict}
 
 
 def _rows(

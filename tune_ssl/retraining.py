@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from search_spaces.joint import ChoosingTrial, Suggestion
-from ssl_core.data.config import DIVISION
+from ssl_core.data.config import DIVISION_FIELDS
 from ssl_core.errors import UserError, check_keys
 from tune_ssl.run import RunConfig, RunDirectory, read_yaml_mapping, write_yaml
 from tune_ssl.study import FirstTrial
@@ -72,7 +72,7 @@ class Draw(NamedTuple):
     @property
     def division(self) -> dict[str, int]:
         """How the labels of the draw are divided; nothing where they stay as drawn."""
-        return {key: value for key in DIVISION if (value := self._asdict()[key]) is not None}
+        return {key: value for key in DIVISION_FIELDS if (value := self._asdict()[key]) is not None}
 
     @property
     def label(self) -> int | str:

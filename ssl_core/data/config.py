@@ -21,7 +21,7 @@ SMALLEST_SIDE = 8  # the network halves the resolution twice
 LARGEST_SIDE = 1024
 LARGEST_DRAW = 2**32 - 1
 
-DIVISION = ("division_seed", "folds", "fold")
+DIVISION_FIELDS = ("division_seed", "folds", "fold")
 """What divides the labels of a draw anew; left out of records where nothing does."""
 
 CONDITIONS = ("num_unlabeled", "labeled_classes", "class_mismatch", "imbalance")
@@ -140,7 +140,7 @@ class DataConfig:
         return {
             key: value
             for key, value in dataclasses.asdict(self).items()
-            if key not in DIVISION or value is not None
+            if key not in DIVISION_FIELDS or value is not None
         }
 
     def _check_fold(self) -> None:

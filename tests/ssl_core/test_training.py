@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ssl_core import files
 from ssl_core.algorithms import ALGORITHMS, Batch, LossTerms
-from ssl_core.data.config import DIVISION, DataConfig
+from ssl_core.data.config import DIVISION_FIELDS, DataConfig
 from ssl_core.data.images import LabeledImages
 from ssl_core.data.prepare import SplitImages, split_images
 from ssl_core.data.recipe import Augmentation, Normalisation
@@ -237,8 +237,8 @@ class TestConfiguration:
         record = config.to_record()
         written = record.keys() | record["parameters"].keys()
         written |= {"method", "data"}  # written field by field
-        assert fields - {*DIVISION} <= written
-        assert written.isdisjoint(DIVISION)  # written where there is one
+        assert fields - {*DIVISION_FIELDS} <= written
+        assert written.isdisjoint(DIVISION_FIELDS)  # written where there is one
         method = {field.name for field in dataclasses.fields(config.method)} - {"divergence"}
         assert method <= record["parameters"].keys()
 

@@ -68,11 +68,7 @@ class Cell:
     @property
     def verdict(self) -> str:
         """What the table says of the cell beside the control; empty for the control."""
-        if self.against_control is None:
-            return ""
-        if not self.against_control.excludes_zero:
-            return "not distinguishable"
-        return "better" if self.against_control.low > 0 else "worse"
+        return "" if self.against_control is None else self.against_control.verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,13 @@ class Interval:
         """Whether a difference with this interval is distinguishable from none."""
         return self.low > 0.0 or self.high < 0.0
 
+    @property
+    def verdict(self) -> str:
+        """What a table says of a difference with this interval."""
+        if not self.excludes_zero:
+            return "not distinguishable"
+        return "better" if self.low > 0 else "worse"
+
 
 class MeanSquares(NamedTuple):
     """Mean squares of a two-way table without replication, or such of many tables at once."""

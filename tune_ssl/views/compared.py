@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tune_ssl.text import duration, method_text, percent
 from tune_ssl.views.judged import (
-    as_csv,
-    as_markdown,
     conditions_text,
     diverged_warnings,
+    format_figures,
     in_a_line,
     opening_warnings,
     points_text,
@@ -35,13 +33,10 @@ def print_compared(result: Mapping[str, Any]) -> None:
 
 def format_compared(result: Mapping[str, Any], form: str) -> str:
     """Return the figures as ``json`` (everything), ``csv`` (a row each), ``markdown`` or ``latex``."""
-    if form == "json":
-        return json.dumps(result, indent=2) + "\n"
-    if form == "csv":
-        return as_csv([_flat(row, result) for row in [*result["cells"], *result["references"]]])
     if form == "latex":
         return _latex(result)
-    return as_markdown(headings(result), rows(result), notes(result))
+    flat = [_flat(row, result) for row in [*result["cells"], *result["references"]]]
+    return format_figures(result, form, flat, headings(result), rows(result), notes(result))
 
 
 def headings(result: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tune_ssl.text import method_text, percent
 from tune_ssl.views.judged import (
-    as_csv,
-    as_markdown,
     conditions_text,
     diverged_warnings,
+    format_figures,
     opening_warnings,
     points_text,
     print_figures,
@@ -28,11 +26,8 @@ def print_confirmed(result: Mapping[str, Any]) -> None:
 
 def format_confirmed(result: Mapping[str, Any], form: str) -> str:
     """Return the figures as ``json`` (everything), ``csv`` (a row each) or ``markdown``."""
-    if form == "json":
-        return json.dumps(result, indent=2) + "\n"
-    if form == "csv":
-        return as_csv([_flat(row, result) for row in result["configurations"]])
-    return as_markdown(headings(result), rows(result), notes(result))
+    flat = [_flat(row, result) for row in result["configurations"]]
+    return format_figures(result, form, flat, headings(result), rows(result), notes(result))
 
 
 def headings(result: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tune_ssl.text import method_text, percent, times
 from tune_ssl.views.judged import (
-    as_csv,
-    as_markdown,
     diverged_warnings,
+    format_figures,
     interval_text,
     points_text,
     print_figures,
@@ -27,11 +25,8 @@ def print_cross_validated(result: Mapping[str, Any]) -> None:
 
 def format_cross_validated(result: Mapping[str, Any], form: str) -> str:
     """Return the figures as ``json`` (everything), ``csv`` (a row each) or ``markdown``."""
-    if form == "json":
-        return json.dumps(result, indent=2) + "\n"
-    if form == "csv":
-        return as_csv([_flat(row, result) for row in result["configurations"]])
-    return as_markdown(headings(result), rows(result), notes(result))
+    flat = [_flat(row, result) for row in result["configurations"]]
+    return format_figures(result, form, flat, headings(result), rows(result), notes(result))
 
 
 def headings(result: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
-"""What the tables of ``confirm`` and ``compare`` have in common: their forms, figures and warnings."""
+"""What tables that judge configurations have in common: their forms, figures and warnings."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,20 @@ def print_figures(
     console = Console(highlight=False)
     for note in notes:
         say(console, note)
+
+
+def format_figures(
+    result: Mapping[str, Any],
+    form: str,
+    flat: Sequence[Mapping[str, Any]],
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str],
+) -> str:
+    """Return figures as ``json`` (everything), ``csv`` (the flat rows) or ``markdown`` (the table)."""
+    if form == "json":
+        return json.dumps(result, indent=2) + "\n"
+    return as_csv(flat) if form == "csv" else as_markdown(headings, rows, notes)
 
 
 def as_markdown(

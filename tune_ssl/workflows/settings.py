@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_core.data.config import DIVISION
+from ssl_core.data.config import DIVISION_FIELDS
 from ssl_core.errors import UserError, check_keys
 from ssl_core.names import algorithm_name, algorithm_names, divergence_names
 from ssl_core.published import published_divergence
@@ -22,7 +22,7 @@ RENAMED = {
 }
 """A training's configuration names what it is; the command line's flags are shorter."""
 
-OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads", *DIVISION)
+OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads", *DIVISION_FIELDS)
 
 
 def settings_from(
