@@ -19,16 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optuna.distributions import FloatDistribution
-from optuna.importance import FanovaImportanceEvaluator
-from optuna.study import create_study
-from optuna.trial import create_trial
+from optuna.trial import FrozenTrial, create_trial
 
 from benchmarks.record_curves import MEASURED_AT, read
 from benchmarks.records import write_record
-from benchmarks.replay import Floats, space_of
+from benchmarks.replay import space_of
 from benchmarks.rung_fidelity import CANDIDATES, MAX_STEPS, replays
-from tune_ssl.analysis import TREES, fanova
+from benchmarks.suggestions import DistributedTrial
+from tune_ssl.analysis import TREES, fanova, fanova_as_given, places_of
 from tune_ssl.statistics.flatness import flat_range, predicted_finals, slices
 
 RECORD = Path(__file__).with_name("analysis.json")
@@ -60,11 +58,8 @@ def importance(method: str, options: argparse.Namespace) -> list[dict[str, Any]]
     lines = [line for line in read(method) if line["replicate"] == 0]
     curves = np.array([line["validation"] for line in lines])
     names = list(lines[0]["params"])
-    raw = np.array([[line["params"][name] for name in names] for line in lines])
-    distributions = _distributions(method, names)
-    places = np.stack(
-        [_places(raw[:, j], distributions[name]) for j, name in enumerate(names)], axis=1
-    )
+    trials = _trials(method, lines)
+    places = places_of(trials, names)
     choices = [0] * len(names)
     reference = np.mean(
         [fanova(places, curves[:, -1], seed, choices=choices) for seed in range(8)], axis=0
@@ -83,7 +78,12 @@ def importance(method: str, options: argparse.Namespace) -> list[dict[str, Any]]
             cut = reached == rung
             heading[cut] = predicted_finals(at[full, rung], final[full], at[cut, rung])[0]
         ways = {
-            "complete, as shipped": _shipped(raw[order][full], final[full], distributions),
+            "complete, as shipped": fanova_as_given(
+                [trials[number].params for number in order[full]],
+                final[full],
+                trials[0].distributions,
+                seed=0,
+            ),
             "complete": fanova(own[full], final[full], 0, choices=choices),
             "all at the first rung": fanova(own, at[:, 0], 0, choices=choices),
             "all, cut ones predicted": fanova(own, heading, 0, choices=choices),
@@ -128,45 +128,17 @@ def flatness(trials: int, searches: int) -> dict[str, Any]:
     }
 
 
-def _distributions(method: str, names: list[str]) -> dict[str, FloatDistribution]:
-    space = space_of([method])
-    found: dict[str, FloatDistribution] = {}
-
-    class Recorder:
-        def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-            found[name] = FloatDistribution(low, high, log=log)
-            return low
-
-        def suggest_categorical(self, name: str, choices: Any) -> Any:
-            return choices[0]
-
-    space.suggest(Recorder())
-    return {name: found[name] for name in names}
-
-
-def _places(values: Floats, distribution: FloatDistribution) -> Floats:
-    low, high = distribution.low, distribution.high
-    if distribution.log:
-        places: Floats = np.log(values / low) / np.log(high / low)
-        return places
-    return (values - low) / (high - low)
-
-
-def _shipped(points: Floats, values: Floats, distributions: dict[str, FloatDistribution]) -> Floats:
-    """Return fANOVA as Optuna gives it for a study, which integrates over ranges as they are given."""
-    study = create_study(direction="maximize")
-    study.add_trials(
-        [
-            create_trial(
-                params=dict(zip(distributions, map(float, row), strict=True)),
-                distributions=dict(distributions),
-                value=float(value),
-            )
-            for row, value in zip(points, values, strict=True)
-        ]
-    )
-    found = FanovaImportanceEvaluator(n_trees=TREES, seed=0).evaluate(study)
-    return np.array([found[name] for name in distributions])
+def _trials(method: str, lines: list[dict[str, Any]]) -> list[FrozenTrial]:
+    """Return recorded configurations as trials of their method's space."""
+    drawn = DistributedTrial(0)
+    space_of([method]).suggest(drawn)
+    distributions = {name: drawn.distributions[name] for name in lines[0]["params"]}
+    return [
+        create_trial(
+            params=line["params"], distributions=distributions, value=line["validation"][-1]
+        )
+        for line in lines
+    ]
 
 
 if __name__ == "__main__":

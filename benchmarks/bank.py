@@ -28,9 +28,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.digits_table import RECORD as SEARCHES
+from benchmarks.records import read_lines
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
-from tune_ssl.trial import pack_correct, unpack_correct
+from tune_ssl.trial import unpack_correct
 from tune_ssl.views.export import configuration_of
 
 FOLDER = Path(__file__).with_name("bank")
@@ -129,39 +130,26 @@ def digest(record: Mapping[str, Any]) -> str:
 
 def read(method: str) -> list[dict[str, Any]]:
     """Return what is recorded of a method."""
-    path = FOLDER / f"{method}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_lines(FOLDER / f"{method}.jsonl")
 
 
 def retrain(job: Job) -> dict[str, Any]:
-    """Train one configuration on a draw and return what it classified.
-
-    A training whose loss was not finite classified nothing.
-    """
-    from benchmarks.sealed import tested
+    """Train one configuration on a draw and return what it classified."""
+    from benchmarks.sealed import classified
     from ssl_core.data.prepare import prepare
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, set_threads
 
     record = configurations(job.method)[job.which]
     given = record | {"seed": job.draw, "split_seed": job.draw}
     config = dataclasses.replace(TrainingConfig.from_record(given), threads=1)
-    set_threads(config.threads)
     began = time.monotonic()
-    shared = prepare(config.data)
-    training = Training(config, shared)
-    training.run(config.max_steps)
-    validation = training.report().evaluated  # makes the BatchNorm statistics too
-    judged = tested(training, shared)
-    finite = training.finite and validation.finite and judged.finite
+    found = classified(config, prepare(config.data))
     return {
         "method": job.method,
         "which": job.which,
         "configuration": digest(record),
         "draw": job.draw,
-        "finite": finite,
-        "validation": pack_correct(validation.correct & finite),
-        "test": pack_correct(judged.correct & finite),
+        **found,
         "seconds": round(time.monotonic() - began, 2),
     }
 

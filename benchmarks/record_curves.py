@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.records import read_lines
 from search_spaces.joint import StudySpace
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl import machine
@@ -79,8 +80,7 @@ def main() -> None:
 
 def read(method: str) -> list[dict[str, Any]]:
     """Return what is recorded of a method."""
-    path = FOLDER / f"{method}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_lines(FOLDER / f"{method}.jsonl")
 
 
 def key(line: dict[str, Any]) -> tuple[str, int, int]:

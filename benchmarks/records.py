@@ -24,6 +24,11 @@ def keep(path: Path, name: str, figures: dict[str, Any]) -> None:
     _write(path, kept | {name: figures | _circumstances(path)})
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return what was appended to a file, a JSON object in each line; nothing where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def _write(path: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record, indent=2) + "\n")
 

@@ -38,11 +38,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.record_curves import RandomTrial, read
-from benchmarks.records import write_record
+from benchmarks.records import read_lines, write_record
 from search_spaces.joint import StudySpace, Suggestion
 from ssl_core.data.prepare import SplitImages
 from ssl_core.names import ALGORITHM_NAMES
-from tune_ssl.trial import pack_correct, unpack_correct
+from tune_ssl.trial import unpack_correct
 
 Floats = npt.NDArray[np.float64]
 
@@ -97,8 +97,9 @@ def main() -> None:
     if options.part == "train":
         train_missing(options.minutes)
         return
+    short = short_table()
     rows = [
-        *(row("short trainings", own, labels) for own in [short_table()] for labels in CHOSEN_ON),
+        *(row("short trainings", short, labels) for labels in CHOSEN_ON),
         *(
             row(f"full trainings, {method}", curves_table(method), 400)
             for method in ALGORITHM_NAMES
@@ -106,7 +107,6 @@ def main() -> None:
     ]
     for one in rows:
         print(one, flush=True)
-    short = short_table()
     figures = {
         "configurations_of_a_search": SEARCHED,
         "searches": SEARCHES,
@@ -120,7 +120,7 @@ def main() -> None:
 
 def train_missing(minutes: float) -> None:
     """Train group after group, so that what is there is of all configurations alike."""
-    done = {Job(*line["job"]) for line in _lines()}
+    done = {Job(*line["job"]) for line in read_lines(TRAININGS)}
     deadline = time.monotonic() + 60 * minutes
     for job in jobs():
         if job in done:
@@ -170,10 +170,9 @@ def divided(group: int, division: int) -> SplitImages:
 
 
 def trained(job: Job) -> dict[str, Any]:
-    """Train and return what was classified; a training whose loss was not finite classified nothing."""
-    from benchmarks.sealed import tested
+    """Train and return what was classified."""
+    from benchmarks.sealed import classified
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, set_threads
 
     suggestion = configuration(job.configuration)
     config = TrainingConfig.from_record(
@@ -187,27 +186,19 @@ def trained(job: Job) -> dict[str, Any]:
             "seed": jobs().index(job),
         }
     )
-    set_threads(config.threads)
     began = time.process_time()
-    shared = divided(job.group, job.division)
-    training = Training(config, shared)
-    training.run(config.max_steps)
-    validation = training.report().evaluated  # makes the BatchNorm statistics too
-    test = tested(training, shared)
-    finite = training.finite and validation.finite and test.finite
+    found = classified(config, divided(job.group, job.division))
     return {
         "job": list(job),
         "algorithm": suggestion.algorithm,
-        "finite": finite,
-        "validation": pack_correct(validation.correct & finite),
-        "test": pack_correct(test.correct & finite),
+        **found,
         "seconds": round(time.process_time() - began, 2),
     }
 
 
 def short_table() -> Table:
     """Return what ``train`` recorded, of draws that all configurations have."""
-    lines = {Job(*line["job"]): line for line in _lines()}
+    lines = {Job(*line["job"]): line for line in read_lines(TRAININGS)}
     draws = [
         (group, division)
         for group in range(GROUPS)
@@ -317,14 +308,6 @@ def _seen(
         return correct[:, images[:labels]].mean(axis=1)
     kept = images[generator.random((len(configurations), len(images))).argsort(axis=1)[:, :labels]]
     return np.take_along_axis(correct, kept, axis=1).mean(axis=1)
-
-
-def _lines() -> list[dict[str, Any]]:
-    return (
-        [json.loads(line) for line in TRAININGS.read_text().splitlines()]
-        if (TRAININGS.exists())
-        else []
-    )
 
 
 def _options() -> argparse.Namespace:

@@ -1,14 +1,36 @@
-"""The sealed test images, for trainings that a benchmark has finished."""
+"""The sealed test images, for trainings of a benchmark that are finished."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from ssl_core.data.prepare import SplitImages
 from ssl_core.data.sources import load_test_images
 from ssl_core.data.store import ImageStore
+from ssl_core.training.config import TrainingConfig
 from ssl_core.training.evaluate import Evaluation, evaluate
-from ssl_core.training.loop import Training
+from ssl_core.training.loop import Training, set_threads
+from tune_ssl.trial import pack_correct
+
+
+def classified(config: TrainingConfig, shared: SplitImages) -> dict[str, Any]:
+    """Train; return whether all was ``finite``, and which ``validation`` and ``test`` images were right.
+
+    A training whose loss was not finite classified nothing.
+    """
+    set_threads(config.threads)
+    training = Training(config, shared)
+    training.run(config.max_steps)
+    validation = training.report().evaluated  # makes the BatchNorm statistics too
+    test = tested(training, shared)
+    finite = training.finite and validation.finite and test.finite
+    return {
+        "finite": finite,
+        "validation": pack_correct(validation.correct & finite),
+        "test": pack_correct(test.correct & finite),
+    }
 
 
 def tested(training: Training, shared: SplitImages) -> Evaluation:

@@ -159,25 +159,40 @@ def fanova(
         str(column): CategoricalDistribution(range(count)) if count else FloatDistribution(0.0, 1.0)
         for column, count in enumerate(choices)
     }
+    rows = [
+        {
+            str(column): int(place) if choices[column] else float(place)
+            for column, place in enumerate(row)
+        }
+        for row in points
+    ]
+    return fanova_as_given(rows, values, distributions, seed)
+
+
+def fanova_as_given(
+    rows: Sequence[Mapping[str, Any]],
+    values: Floats,
+    distributions: dict[str, BaseDistribution],
+    seed: int,
+) -> npt.NDArray[np.float64]:
+    """Return what Optuna's fANOVA says of each parameter, over ranges as they are given.
+
+    Args:
+        rows: (m,) parameters of the trials.
+        values: (m,).
+    """
     study = optuna.create_study(direction="maximize")
     study.add_trials(
         [
-            create_trial(
-                params={
-                    str(column): int(place) if choices[column] else float(place)
-                    for column, place in enumerate(row)
-                },
-                distributions=distributions,
-                value=float(value),
-            )
-            for row, value in zip(points, values, strict=True)
+            create_trial(params=dict(row), distributions=distributions, value=float(value))
+            for row, value in zip(rows, values, strict=True)
         ]
     )
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=seed)
     try:
         found = evaluator.evaluate(study)
     except RuntimeError:  # no tree found any variance: all values are the same
-        return np.zeros(len(choices))
+        return np.zeros(len(distributions))
     return np.array([found[name] for name in distributions])
 
 
