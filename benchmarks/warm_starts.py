@@ -5,8 +5,10 @@
 The notebook this project began with filled the columns MSE, L1, KL, JS of a method one after the other
 with the same network and optimiser. Here that is done on digits in four orders, so that every divergence
 stands once in every place, and beside it every divergence is trained from fresh weights, for the steps of
-one column and for those of all four. Published weights, draws of labels paired; figures are means of
-test accuracy over draws, with 95 % t intervals of paired differences.
+one column and for those of all four: with the published weight converted to each divergence's scale, with the
+same number before each, and with that number before what the notebook computed as KL and JS. Draws of
+labels are paired; figures are means of test accuracy over draws, with 95 % t intervals of paired differences, and
+the standard deviation of the columns' own means, which says how much of a table's order there is to explain.
 """
 
 from __future__ import annotations
@@ -27,6 +29,10 @@ RECORD = Path(__file__).with_name("warm_starts.json")
 COLUMNS = ("mse", "l1", "kl", "js")
 ORDERS = tuple(COLUMNS[place:] + COLUMNS[:place] for place in range(len(COLUMNS)))
 """The notebook's order first; every divergence once in every place."""
+NOTEBOOK = ("mse", "l1", "notebook_kl", "notebook_js")
+"""The columns as the notebook computed them."""
+SUMMED = {("ict", "notebook_kl")}
+"""Where the notebook summed over classes what it averaged elsewhere."""
 CARRIED = ("student", "ema", "ema_updates", "optimizer")
 """What the notebook kept from one column to the next."""
 LEVEL = 0.95
@@ -37,7 +43,7 @@ class Task(NamedTuple):
     """Divergences trained one after the other on one network, on one draw of labels.
 
     ``steps`` is of each; ``column`` the steps of a column of the table, which the average's horizon
-    is cut to everywhere.
+    is cut to everywhere. With ``same_weight`` each has the number that is published for MSE before it.
     """
 
     method: str
@@ -45,6 +51,7 @@ class Task(NamedTuple):
     steps: int
     column: int
     draw: int
+    same_weight: bool = False
 
 
 def main() -> None:
@@ -63,13 +70,26 @@ def main() -> None:
 
 
 def tasks_of(method: str, steps: int, draw: int) -> list[Task]:
-    """Return the four sequences, then each divergence alone for one column's and for all steps."""
-    alone = [
-        Task(method, (divergence,), length, steps, draw)
-        for length in (steps, len(COLUMNS) * steps)
-        for divergence in COLUMNS
+    """Return the four sequences, then each divergence alone, see ``alone``."""
+    every = len(COLUMNS) * steps
+    return [
+        *(Task(method, order, steps, steps, draw) for order in ORDERS),
+        *alone(method, COLUMNS, steps, steps, draw),
+        *alone(method, COLUMNS, every, steps, draw),
+        *alone(method, tuple(dict.fromkeys(COLUMNS + NOTEBOOK)), every, steps, draw, True),
     ]
-    return [*(Task(method, order, steps, steps, draw) for order in ORDERS), *alone]
+
+
+def alone(
+    method: str,
+    divergences: Sequence[str],
+    length: int,
+    column: int,
+    draw: int,
+    same_weight: bool = False,
+) -> list[Task]:
+    """Return the training of each divergence from fresh weights for a number of steps."""
+    return [Task(method, (name,), length, column, draw, same_weight) for name in divergences]
 
 
 def accuracies(task: Task) -> list[float]:
@@ -87,7 +107,7 @@ def accuracies(task: Task) -> list[float]:
             {
                 "algorithm": task.method,
                 "divergence": divergence,
-                "parameters": published(task.method, divergence, task.column),
+                "parameters": parameters(task, divergence),
                 "max_steps": task.steps,
                 "lr_schedule": "constant",
                 "split_seed": task.draw,
@@ -104,6 +124,16 @@ def accuracies(task: Task) -> list[float]:
         before = {name: state[name] for name in CARRIED}
     print(".", end="", file=sys.stderr, flush=True)
     return found
+
+
+def parameters(task: Task, divergence: str) -> dict[str, float]:
+    """Return the method's published values; the weight converted, or the number of MSE's."""
+    converted = published(task.method, divergence, task.column)
+    if not task.same_weight:
+        return converted
+    classes = 10 if (task.method, divergence) in SUMMED else 1
+    weight = published(task.method, "mse", task.column)["unlabeled_weight"]
+    return converted | {"unlabeled_weight": classes * weight}
 
 
 def published(method: str, divergence: str, column: int) -> dict[str, float]:
@@ -132,17 +162,26 @@ def figures(
     )  # (draws, divergences), over all places
     by_place = chains.mean(axis=1)
 
-    def fresh(length: int) -> np.ndarray[Any, Any]:
-        tasks = [[Task(method, (name,), length, steps, draw) for name in COLUMNS] for draw in draws]
+    def fresh(
+        length: int, columns: Sequence[str] = COLUMNS, same_weight: bool = False
+    ) -> np.ndarray[Any, Any]:
+        tasks = [alone(method, columns, length, steps, draw, same_weight) for draw in draws]
         return np.array([[found[task][0] for task in row] for row in tasks])
 
-    short, long = fresh(steps), fresh(len(COLUMNS) * steps)
+    every = len(COLUMNS) * steps
+    short, long = fresh(steps), fresh(every)
+    tables = {
+        "notebook_order": (chains[:, 0], COLUMNS),
+        "by_place": (by_place, ("first", "second", "third", "fourth")),
+        "by_divergence": (by_divergence, COLUMNS),
+        "fresh": (short, COLUMNS),
+        "fresh_all_steps": (long, COLUMNS),
+        "same_weight": (fresh(every, COLUMNS, True), COLUMNS),
+        "notebook_formulas": (fresh(every, NOTEBOOK, True), NOTEBOOK),
+    }
     return {
-        "notebook_order": named(chains[:, 0], COLUMNS),
-        "by_place": named(by_place, ("first", "second", "third", "fourth")),
-        "by_divergence": named(by_divergence, COLUMNS),
-        "fresh": named(short, COLUMNS),
-        "fresh_all_steps": named(long, COLUMNS),
+        **{name: named(values, columns) for name, (values, columns) in tables.items()},
+        "spread": {name: spread(values) for name, (values, _) in tables.items()},
         "last_minus_first_place": interval(by_place[:, -1] - by_place[:, 0], LEVEL),
         "last_place_minus_fresh_all_steps": interval(by_place[:, -1] - long.mean(axis=1), LEVEL),
         "minus_mse_in_notebook_order": against_first(chains[:, 0]),
@@ -154,6 +193,19 @@ def figures(
 def named(values: np.ndarray[Any, Any], names: Sequence[str]) -> dict[str, float]:
     """Return the means over draws by name."""
     return dict(zip(names, values.mean(axis=0).round(4).tolist(), strict=True))
+
+
+def spread(values: np.ndarray[Any, Any]) -> float:
+    """Return the standard deviation of the columns' true means, estimated from (draws, columns).
+
+    That is the variance component of a two-way layout, (MS_columns - MS_error) / draws, not below 0: the
+    scatter of a few noisy means is taken out, which the range of the means would be made of.
+    """
+    draws, columns = values.shape
+    of_columns = draws * values.mean(axis=0).var(ddof=1)
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    error = (rest**2).sum() / ((draws - 1) * (columns - 1))
+    return round(float(max(0.0, of_columns - error) / draws) ** 0.5, 4)
 
 
 def against_first(values: np.ndarray[Any, Any]) -> dict[str, list[float]]:
@@ -174,9 +226,11 @@ def as_text(row: dict[str, Any]) -> str:
         ("by divergence, over all places", "by_divergence"),
         ("fresh weights, one column's steps", "fresh"),
         ("fresh weights, all columns' steps", "fresh_all_steps"),
+        ("the same, one number before all", "same_weight"),
+        ("the same, as the notebook computed them", "notebook_formulas"),
     ):
         values = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row[key].items())
-        lines.append(f"  {title}: {values}")
+        lines.append(f"  {title}: {values}; spread {100 * row['spread'][key]:.1f} points")
     for title, key in (
         ("fourth place above first", "last_minus_first_place"),
         ("fourth place above fresh weights with as many steps", "last_place_minus_fresh_all_steps"),

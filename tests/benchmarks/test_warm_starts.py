@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from benchmarks.warm_starts import COLUMNS, ORDERS, Task, figures, tasks_of
+from benchmarks.warm_starts import (
+    COLUMNS,
+    NOTEBOOK,
+    ORDERS,
+    Task,
+    figures,
+    parameters,
+    spread,
+    tasks_of,
+)
 
 PER_PLACE = 0.05
 PER_DIVERGENCE = dict(zip(COLUMNS, (0.0, 0.01, 0.02, -0.03), strict=True))
@@ -16,7 +26,7 @@ def made_up(place_matters: bool):
 
     def value(divergence: str, place: int, draw: int) -> float:
         of_place = PER_PLACE * place if place_matters else 0.0
-        return 0.5 + 0.1 * draw + PER_DIVERGENCE[divergence] + of_place
+        return 0.5 + 0.1 * draw + PER_DIVERGENCE[divergence.removeprefix("notebook_")] + of_place
 
     return {
         task: [value(name, place, task.draw) for place, name in enumerate(task.divergences)]
@@ -50,3 +60,23 @@ def test_a_task_names_the_steps_of_its_training():
     assert lengths == {10, 40}
     assert {task.column for task in tasks_of("ict", 10, 1)} == {10}
     assert Task("ict", ("kl",), 40, 10, 1) in tasks_of("ict", 10, 1)
+
+
+def test_one_number_stands_before_every_divergence_where_that_is_asked():
+    def weight(divergence: str, same_weight: bool, method: str = "pi_model") -> float:
+        task = Task(method, (divergence,), 40, 10, 1, same_weight)
+        return parameters(task, divergence)["unlabeled_weight"]
+
+    number = weight("mse", same_weight=False)
+    assert {weight(name, same_weight=True) for name in (*COLUMNS, *NOTEBOOK)} == {number}
+    assert weight("l1", same_weight=False) == pytest.approx(0.3 * number)
+    assert weight("notebook_kl", True, "ict") == pytest.approx(10 * weight("kl", True, "ict"))
+
+
+def test_the_spread_is_of_the_columns_and_not_of_the_noise():
+    random = np.random.default_rng(0)
+    of_draw, noise = random.standard_normal((400, 1)), random.standard_normal((400, 4))
+    columns = np.array([0.0, 1.0, 2.0, 3.0])
+    assert spread(of_draw + noise + columns) == pytest.approx(columns.std(ddof=1), rel=0.1)
+    assert spread(of_draw + noise) < 0.1
+    assert noise[:4].mean(axis=0).std(ddof=1) > 0.2
