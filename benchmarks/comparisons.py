@@ -4,22 +4,33 @@
 
 A comparison is a run below ``--output``: stopped, the same command goes on with it, and finished, it is
 only read. The record holds every figure with the configurations behind it, and which image each
-retraining classified correctly.
+retraining classified correctly. With ``--published`` every method's published default is trained on the
+same draws, too, and what the searches gained above it is told.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from benchmarks.records import keep
 from ssl_core.names import ALGORITHM_NAMES, DIVERGENCE_NAMES
+from tune_ssl import machine
+from tune_ssl.confirmation import interval_values
+from tune_ssl.statistics.crossed import DIFFERENCES, Floats, crossed_interval
+from tune_ssl.statistics.repeats import over_searches
 from tune_ssl.text import percent
+from tune_ssl.trial import unpack_correct
 from tune_ssl.views.compared import format_compared
 from tune_ssl.views.judged import points_text
 
@@ -33,6 +44,10 @@ COMPARISONS: dict[str, tuple[str, ...]] = {
         *("--alg", "supervised,pi_model,mean_teacher,ict", "--divergence", "mse,kl"),
         *("--trials", "20", "--repeats", "5", "--seeds", "10", "--labels", "20"),
     ),
+    "digits-20-searches": (
+        *("--alg", "supervised,mean_teacher,mixmatch", "--divergence", "mse"),
+        *("--trials", "50", "--repeats", "10", "--seeds", "5", "--labels", "20"),
+    ),
 }
 """What is compared, as ``tune-ssl compare`` is told it."""
 
@@ -42,6 +57,9 @@ def main() -> None:
     options = _options()
     result = compared(options.name, options.output)
     print(as_text(result))
+    if options.published:
+        result["above_published"] = above_published(result, options.processes)
+        print(published_text(result))
     if options.record:
         keep(RECORD, options.name, {"compare": list(COMPARISONS[options.name])} | result)
 
@@ -55,6 +73,71 @@ def compared(name: str, output: str) -> dict[str, Any]:
     )
     result: dict[str, Any] = json.loads(ended.stdout)
     return result
+
+
+def above_published(result: Mapping[str, Any], processes: int) -> dict[str, dict[str, Any]]:
+    """Return for each cell the published default's test accuracy, and the gain of its searches.
+
+    The default is trained on the draws of every winner, and judged on the same test images; the interval
+    is that of the comparison: over searches, or over draws where there is one search. For cells whose
+    divergence is the paper's.
+    """
+    found = {}
+    for row in result["cells"]:
+        records = [records_of_default(row, search, result) for search in row["searched"]]
+        with ProcessPoolExecutor(processes) as pool:
+            lines = list(pool.map(_classified_test, itertools.chain(*records)))
+        defaults = np.array(lines, dtype=np.float64).reshape(len(records), len(records[0]), -1)
+        winners = np.array([test_table(search) for search in row["searched"]])
+        found[row["name"]] = gains(winners, defaults)
+    return found
+
+
+def gains(winners: Floats, defaults: Floats) -> dict[str, Any]:
+    """Return what winners are better than defaults, over (searches, draws, images) of correctness."""
+    difference = winners - defaults
+    gain = crossed_interval(over_searches(list(difference)), clip=DIFFERENCES)
+    return {
+        "published": round(float(defaults.mean()), 4),
+        "gain": interval_values(gain),
+        "searches": difference.mean(axis=(1, 2)).round(4).tolist(),
+    }
+
+
+def records_of_default(
+    row: Mapping[str, Any], search: Mapping[str, Any], result: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the published default of a cell as a flat record for each draw of a search's winner."""
+    data = {"num_labels": result["labels"], "num_validation": result["validation_images"]}
+    default = {"algorithm": row["algorithm"], "divergence": _divergence(row)}
+    steps = {"max_steps": result["steps"], "threads": 1}
+    draws = [
+        {name: line[name] for name in ("split_seed", "seed")} for line in search["retrainings"]
+    ]
+    return [default | data | steps | draw for draw in draws]
+
+
+def test_table(search: Mapping[str, Any]) -> Floats:
+    """Return which test images the retrainings of a search's winner classified, as (draws, images)."""
+    lines = [unpack_correct(line["test_correct"]) for line in search["retrainings"]]
+    return np.stack(lines).astype(np.float64)
+
+
+def _classified_test(record: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    from benchmarks.sealed import classified
+    from ssl_core.data.prepare import prepare
+    from ssl_core.training.config import TrainingConfig
+
+    config = TrainingConfig.from_record(record)
+    return unpack_correct(classified(config, prepare(config.data))["test"])
+
+
+def published_text(result: Mapping[str, Any]) -> str:
+    """Return what the published defaults reach and what searching gained, as a Markdown table."""
+    lines = ["| cell | published default | gain of searching |", "|---|---|---|"]
+    for name, row in result["above_published"].items():
+        lines.append(f"| {name} | {percent(row['published'])} | {points_text(row['gain'])} |")
+    return "\n".join(lines)
 
 
 def as_text(result: Mapping[str, Any]) -> str:
@@ -131,6 +214,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", choices=COMPARISONS)
     parser.add_argument("--output", default="runs", help="folder that holds the runs")
+    parser.add_argument("--published", action="store_true")
+    parser.add_argument("--processes", type=int, default=machine.usable_cpus())
     parser.add_argument("--record", action="store_true")
     return parser.parse_args()
 

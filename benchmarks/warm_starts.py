@@ -14,6 +14,7 @@ the standard deviation of the columns' own means, which says how much of a table
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -205,7 +206,7 @@ def spread(values: np.ndarray[Any, Any]) -> float:
     of_columns = draws * values.mean(axis=0).var(ddof=1)
     rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
     error = (rest**2).sum() / ((draws - 1) * (columns - 1))
-    return round(float(max(0.0, of_columns - error) / draws) ** 0.5, 4)
+    return round(math.sqrt(max(0.0, of_columns - error) / draws), 4)
 
 
 def against_first(values: np.ndarray[Any, Any]) -> dict[str, list[float]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from benchmarks.comparisons import apart, apart_text, matrix
+from benchmarks.comparisons import apart, apart_text, gains, matrix, records_of_default
+from ssl_core.training.config import TrainingConfig
 
 
 def row(name: str, mean: float, letters: str, verdict: str = "") -> dict:
@@ -49,3 +51,27 @@ def test_what_shares_no_letter_within_a_method_is_apart(result):
     assert "2 of 4: ict / mse +15.0 (+1.0 to +20.0), vat / kl" in text
     result["cells"][2]["letters"] = ["a"]
     assert "distinguishable: none.\n" in apart_text(result)
+
+
+def test_the_published_default_is_trained_on_the_draws_of_the_winner():
+    lines = [{"split_seed": 7, "seed": 8, "trial": 3}, {"split_seed": 9, "seed": 10, "trial": 4}]
+    result = {"labels": 50, "validation_images": 300, "steps": 60}
+    first, second = records_of_default(row("ict / mse", 0.8, "a"), {"retrainings": lines}, result)
+    config = TrainingConfig.from_record(first)
+    assert (config.algorithm, config.divergence, config.max_steps) == ("ict", "mse", 60)
+    assert (config.data.num_labels, config.data.num_validation) == (50, 300)
+    assert (config.data.split_seed, config.seed, second["seed"]) == (7, 8, 10)
+
+
+def test_gains_are_paired_draw_by_draw_and_their_interval_is_over_searches():
+    random = np.random.default_rng(0)
+    defaults = (random.random((4, 5, 200)) < 0.5).astype(float)
+    winners = np.maximum(defaults, random.random((4, 5, 200)) < 0.2)
+    found = gains(winners, defaults)
+    assert found["published"] == pytest.approx(0.5, abs=0.03)
+    assert found["gain"]["mean"] == pytest.approx(0.1, abs=0.02)
+    assert found["gain"]["mean"] == pytest.approx(np.mean(found["searches"]), abs=1e-3)
+    assert found["gain"]["low"] > 0.05
+    winners[0] = 0.0  # a search whose winner classifies nothing
+    assert gains(winners, defaults)["gain"]["low"] < 0
+    assert gains(defaults, defaults)["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
