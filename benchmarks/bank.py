@@ -1,9 +1,10 @@
 """A bank of real retrainings, for ``statistics`` to draw tables from.
 
 Of each method two configurations are trained again and again on digits with 20 labels: the published
-default, and the best of the search that ``digits_table.json`` records. Each retraining has a fresh
-draw of labels and a seed of its own, the same for all; which validation and test images it classified
-correctly is kept. What intervals say about a few of them can then be held against all.
+default, and the best of the search that ``comparisons.json`` records, both with the paper's divergence.
+Each retraining has a fresh draw of labels and a seed of its own, the same for all; which validation and
+test images it classified correctly is kept. What intervals say about a few of them can then be held
+against all.
 
     python -m benchmarks.bank --retrainings 100
 
@@ -27,12 +28,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.digits_table import RECORD as SEARCHES
+from benchmarks.comparisons import default_of, recorded
 from benchmarks.records import read_lines
 from ssl_core.names import ALGORITHM_NAMES
+from ssl_core.published import published_divergence
 from tune_ssl import machine
+from tune_ssl.text import method_text
 from tune_ssl.trial import unpack_correct
-from tune_ssl.views.export import configuration_of
 
 FOLDER = Path(__file__).with_name("bank")
 RETRAININGS = 100
@@ -113,14 +115,12 @@ def correctness(images: str, *, at_least: int = 1) -> dict[str, npt.NDArray[np.b
 
 
 def configurations(method: str) -> dict[str, dict[str, Any]]:
-    """Return a method's published default and the best of its recorded search, as flat records."""
-    searched = json.loads(SEARCHES.read_text())["configurations"][method]
-    best = configuration_of(searched)
-    for name in ("seed", "split_seed"):
-        best.pop(name)
-    chosen = ("divergence", "parameters")
-    default = {name: value for name, value in best.items() if name not in chosen}
-    return {"best": best, "default": default}
+    """Return the best of a method's recorded search and its published default, as flat records."""
+    table = recorded("digits-20")
+    name = method_text(method, published_divergence(method))
+    (row,) = (row for row in table["cells"] if row["name"] == name)
+    default = default_of(row, table)
+    return {"best": default | {"parameters": row["searched"][0]["parameters"]}, "default": default}
 
 
 def digest(record: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ COMPARISONS: dict[str, tuple[str, ...]] = {
     "digits-50": (*FULL, "--labels", "50"),
     "digits-20-repeats": (
         *("--alg", "supervised,pi_model,mean_teacher,ict", "--divergence", "mse,kl"),
-        *("--trials", "20", "--repeats", "5", "--seeds", "10", "--labels", "20"),
+        *("--trials", "20", "--repeats", "5", "--seeds", "5", "--labels", "20"),
     ),
     "digits-20-searches": (
         *("--alg", "supervised,mean_teacher,mixmatch", "--divergence", "mse"),
@@ -108,13 +108,29 @@ def records_of_default(
     row: Mapping[str, Any], search: Mapping[str, Any], result: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the published default of a cell as a flat record for each draw of a search's winner."""
-    data = {"num_labels": result["labels"], "num_validation": result["validation_images"]}
-    default = {"algorithm": row["algorithm"], "divergence": _divergence(row)}
-    steps = {"max_steps": result["steps"], "threads": 1}
+    default = default_of(row, result)
     draws = [
         {name: line[name] for name in ("split_seed", "seed")} for line in search["retrainings"]
     ]
-    return [default | data | steps | draw for draw in draws]
+    return [default | draw for draw in draws]
+
+
+def default_of(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a cell's training as a flat record without draw or parameters: those are then the published."""
+    return {
+        "algorithm": row["algorithm"],
+        "divergence": _divergence(row),
+        "num_labels": result["labels"],
+        "num_validation": result["validation_images"],
+        "max_steps": result["steps"],
+        "threads": 1,
+    }
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """Return what is recorded of a comparison."""
+    kept: dict[str, Any] = json.loads(RECORD.read_text())[name]
+    return kept
 
 
 def test_table(search: Mapping[str, Any]) -> Floats:

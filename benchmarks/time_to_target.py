@@ -8,6 +8,10 @@ followed is the worth (mean test accuracy of retrainings, which no strategy sees
 each would hand to its user at that point. The target is the worth that 5 % of 300 random
 configurations reach, drawn beforehand as the random search draws; a run that never reaches it counts
 as infinite. ``--options`` compares what TPE can be told: start-up trials, candidates, joint models.
+
+    python -m benchmarks.time_to_target --pair --seeds 200 --record
+
+compares tune-ssl with OptunaSearch + ASHAScheduler alone, with as many seeds as a limit of half a point takes.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.record_curves import MAX_STEPS
-from benchmarks.records import write_record
+from benchmarks.records import keep
 from benchmarks.replay import Replay
 from benchmarks.suggestions import OpenStudy
 from search_spaces.joint import StudySpace, Suggestion
@@ -258,6 +262,7 @@ def main() -> None:
             print(as_text(row), flush=True)
         rows += found
         if options.record:
+            name = "pair" if options.pair else "options" if options.options else "strategies"
             record = {
                 "seeds": options.seeds,
                 "slots": options.slots,
@@ -267,7 +272,7 @@ def main() -> None:
                 "target": f"percentile {TARGET} of {DRAWN} random configurations",
                 "rows": rows,
             }
-            write_record(RECORD, record)
+            keep(RECORD, name, record)
 
 
 def as_text(row: Mapping[str, Any]) -> str:
@@ -289,6 +294,8 @@ def measure(
     drawn = [replay.worth(suggestion) for suggestion in replay.drawn(DRAWN, DRAWN_FROM)]
     target = float(np.percentile(drawn, TARGET))
     names = [*STRATEGIES, *(OPTIONS if options.options else ())]
+    if options.pair:
+        names = [PLAIN, OURS]
     jobs = [
         (studies[study], name, seed, options) for name in names for seed in range(options.seeds)
     ]
@@ -302,7 +309,7 @@ def measure(
     times = {
         name: np.array([reached_at(trace, target) for trace in own]) for name, own in runs.items()
     }
-    random = float(np.median(times[BASELINE]))
+    random = float(np.median(times[BASELINE])) if BASELINE in times else math.nan
     rows = []
     for name in runs:
         needed = float(np.median(times[name]))
@@ -318,13 +325,14 @@ def measure(
                     _finite(t) for t in np.quantile(times[name], (0.25, 0.75), method="nearest")
                 ],
                 "reached": float(np.mean(np.isfinite(times[name]))),
-                "ratio_to_random": _finite(random / needed) if math.isfinite(needed) else None,
+                "ratio_to_random": _finite(random / needed),
                 "regret": round(float(np.median(regret)), 5),
                 "regret_spread": np.quantile(regret, (0.25, 0.75)).round(5).tolist(),
                 "held": dict(
                     zip(map(str, GRID), held[name].mean(axis=0).round(4).tolist(), strict=True)
                 ),
-                "lacks_of_plain": round(lacks(held[name], held[PLAIN]), 5),
+                "lacks_of_plain": max(behind := lacks(held[name], held[PLAIN])),
+                "lacks_at_budgets": dict(zip(map(str, GRID), behind, strict=True)),
             }
         )
     return rows
@@ -345,8 +353,8 @@ def at_budgets(trace: Trace) -> list[float]:
     ]
 
 
-def lacks(held: np.ndarray[Any, Any], of: np.ndarray[Any, Any]) -> float:
-    """Return the largest, over budgets, of the upper 95 % limits of how much less is held.
+def lacks(held: np.ndarray[Any, Any], of: np.ndarray[Any, Any]) -> list[float]:
+    """Return, for each budget, the upper 95 % limit of how much less is held.
 
     Args:
         held, of: (seeds, budgets), of two strategies with paired seeds.
@@ -354,7 +362,8 @@ def lacks(held: np.ndarray[Any, Any], of: np.ndarray[Any, Any]) -> float:
     differences = of - held
     count = len(differences)
     error = differences.std(axis=0, ddof=1) / math.sqrt(count)
-    return float((differences.mean(axis=0) + stats.t.ppf(0.95, count - 1) * error).max())
+    limits = differences.mean(axis=0) + stats.t.ppf(0.95, count - 1) * error
+    return [round(float(limit), 5) for limit in limits]
 
 
 def _run(job: tuple[tuple[str, ...], str, int, argparse.Namespace]) -> Trace:
@@ -386,6 +395,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--own-draw", action="store_true", help="see benchmarks.replay.Curves")
     parser.add_argument("--options", action="store_true", help="also compare TPE's options")
+    parser.add_argument("--pair", action="store_true", help="tune-ssl and plain Tune alone")
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--processes", type=int, default=machine.usable_cpus())
     parser.add_argument("--record", action="store_true")

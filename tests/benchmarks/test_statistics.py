@@ -121,7 +121,7 @@ def test_rows_of_a_bank_are_paired_by_their_draws(banked):
 def test_the_best_and_the_default_differ_in_what_was_searched_only():
     for method in ALGORITHM_NAMES:
         best, default = bank.configurations(method).values()
-        assert best.keys() - default.keys() == {"divergence", "parameters"}
+        assert best.keys() - default.keys() == {"parameters"}
         assert not {"seed", "split_seed"} & best.keys()
         assert {name: best[name] for name in default} == default
 
