@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.comparisons import apart, apart_text, gains, matrix, records_of_default
+from benchmarks.comparisons import (
+    apart,
+    apart_text,
+    gains,
+    matrix,
+    recorded,
+    records_of_default,
+)
 from ssl_core.training.config import TrainingConfig
 
 
@@ -75,3 +84,24 @@ def test_gains_are_paired_draw_by_draw_and_their_interval_is_over_searches():
     winners[0] = 0.0  # a search whose winner classifies nothing
     assert gains(winners, defaults)["gain"]["low"] < 0
     assert gains(defaults, defaults)["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/digits.md"])
+def test_the_pages_show_the_recorded_table(page):
+    kept = recorded("digits-20")
+    text = (Path(__file__).parents[2] / page).read_text()
+    assert matrix(kept) in text
+    references = {row["name"]: row["test"]["mean"] for row in kept["references"]}
+    assert f"{100 * references['LabelSpreading']:.1f} % (" in text
+    better = sum(row["verdict"] == "better" for row in kept["cells"])
+    assert f"{better} of {len(kept['cells']) - 1} cells beat tuned supervised training" in text
+
+
+def test_what_the_page_says_of_the_recorded_table_is_in_it():
+    kept = recorded("digits-20")
+    pairs = apart(kept)
+    assert {other for _, other in pairs} == {"pi_model / kl", "mean_teacher / kl"}
+    assert len(pairs) == 6
+    promised = [100 * (row["search_validation"] - row["validation"]) for row in kept["cells"]]
+    assert [round(min(promised)), round(max(promised))] == [3, 12]
+    assert kept["winner"].startswith("mixmatch")
