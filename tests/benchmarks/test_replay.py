@@ -170,6 +170,29 @@ def test_lacking_is_the_upper_limit_of_the_mean_difference():
     assert max(time_to_target.lacks(of + 0.01, of)) == pytest.approx(-0.01)
 
 
+def test_the_mean_over_studies_is_surer_than_each():
+    random = np.random.default_rng(0)
+    seeds, budgets = 50, len(time_to_target.GRID)
+    rows, differences = [], []
+    for study in ("a", "b", "c", "d"):
+        plain, ours = (random.normal(0.9, 0.02, (seeds, budgets)) for _ in range(2))
+        differences.append(plain - ours)
+        for strategy, held in ((time_to_target.PLAIN, plain), (time_to_target.OURS, ours)):
+            limits = time_to_target.lacks(held, plain)
+            rows.append({"study": study, "strategy": strategy})
+            rows[-1]["held"] = dict(
+                zip(map(str, time_to_target.GRID), held.mean(axis=0), strict=True)
+            )
+            rows[-1]["lacks_at_budgets"] = dict(
+                zip(map(str, time_to_target.GRID), limits, strict=True)
+            )
+    found = time_to_target.lacks_on_average(rows, seeds)
+    together = np.mean(differences, axis=0)
+    error = np.sqrt(np.var(differences, axis=1, ddof=1).mean(axis=0) / seeds / 4)
+    expected = together.mean(axis=0) + 1.677 * error
+    assert list(found.values()) == pytest.approx(expected, abs=1e-4)
+
+
 def test_plain_ray_tune_leaves_a_trial_running_that_is_not_a_number(recorded):
     """Why it is compared with: the searcher never hears that such a trial ended."""
     search = time_to_target.PlainSearch(recorded.space, seed=0)
