@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,3 +211,12 @@ def test_the_record_bears_out_that_the_default_keeps_the_winner():
     for method in ALGORITHM_NAMES:
         (row,) = (row for row in default if row["method"] == method)
         assert row["winner_kept"] >= 0.95, method
+
+
+def test_the_page_s_words_about_plain_tune_are_what_was_recorded():
+    kept = json.loads(time_to_target.RECORD.read_text())["pair"]
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    limits = [100 * limit for limit in kept["lacks_on_average"].values()]
+    told = " | ".join(f"{limit:.2f}".replace("0.", ".") for limit in limits)
+    assert f"| it lacks at most | {told} |" in page
+    assert f"upper 95 % limit of at most {max(limits):.2f}".replace(" 0.", " .") in page
