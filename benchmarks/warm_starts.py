@@ -32,8 +32,6 @@ ORDERS = tuple(COLUMNS[place:] + COLUMNS[:place] for place in range(len(COLUMNS)
 """The notebook's order first; every divergence once in every place."""
 NOTEBOOK = ("mse", "l1", "notebook_kl", "notebook_js")
 """The columns as the notebook computed them."""
-SUMMED = {("ict", "notebook_kl")}
-"""Where the notebook summed over classes what it averaged elsewhere."""
 CARRIED = ("student", "ema", "ema_updates", "optimizer")
 """What the notebook kept from one column to the next."""
 LEVEL = 0.95
@@ -44,7 +42,8 @@ class Task(NamedTuple):
     """Divergences trained one after the other on one network, on one draw of labels.
 
     ``steps`` is of each; ``column`` the steps of a column of the table, which the average's horizon
-    is cut to everywhere. With ``same_weight`` each has the number that is published for MSE before it.
+    is cut to everywhere. ``weight`` says which stands before a divergence: that of MSE ``converted`` to
+    it, the ``same`` number, or the ``notebook``'s.
     """
 
     method: str
@@ -52,7 +51,7 @@ class Task(NamedTuple):
     steps: int
     column: int
     draw: int
-    same_weight: bool = False
+    weight: str = "converted"
 
 
 def main() -> None:
@@ -77,7 +76,8 @@ def tasks_of(method: str, steps: int, draw: int) -> list[Task]:
         *(Task(method, order, steps, steps, draw) for order in ORDERS),
         *alone(method, COLUMNS, steps, steps, draw),
         *alone(method, COLUMNS, every, steps, draw),
-        *alone(method, tuple(dict.fromkeys(COLUMNS + NOTEBOOK)), every, steps, draw, True),
+        *alone(method, COLUMNS, every, steps, draw, "same"),
+        *alone(method, NOTEBOOK, every, steps, draw, "notebook"),
     ]
 
 
@@ -87,10 +87,10 @@ def alone(
     length: int,
     column: int,
     draw: int,
-    same_weight: bool = False,
+    weight: str = "converted",
 ) -> list[Task]:
     """Return the training of each divergence from fresh weights for a number of steps."""
-    return [Task(method, (name,), length, column, draw, same_weight) for name in divergences]
+    return [Task(method, (name,), length, column, draw, weight) for name in divergences]
 
 
 def accuracies(task: Task) -> list[float]:
@@ -128,13 +128,10 @@ def accuracies(task: Task) -> list[float]:
 
 
 def parameters(task: Task, divergence: str) -> dict[str, float]:
-    """Return the method's published values; the weight converted, or the number of MSE's."""
-    converted = published(task.method, divergence, task.column)
-    if not task.same_weight:
-        return converted
-    classes = 10 if (task.method, divergence) in SUMMED else 1
-    weight = published(task.method, "mse", task.column)["unlabeled_weight"]
-    return converted | {"unlabeled_weight": classes * weight}
+    """Return the method's published values, with the weight that the task says."""
+    weighed_as = {"converted": divergence, "same": "mse", "notebook": "notebook_kl"}[task.weight]
+    weight = published(task.method, weighed_as, task.column)["unlabeled_weight"]
+    return published(task.method, divergence, task.column) | {"unlabeled_weight": weight}
 
 
 def published(method: str, divergence: str, column: int) -> dict[str, float]:
@@ -164,9 +161,9 @@ def figures(
     by_place = chains.mean(axis=1)
 
     def fresh(
-        length: int, columns: Sequence[str] = COLUMNS, same_weight: bool = False
+        length: int, columns: Sequence[str] = COLUMNS, weight: str = "converted"
     ) -> np.ndarray[Any, Any]:
-        tasks = [alone(method, columns, length, steps, draw, same_weight) for draw in draws]
+        tasks = [alone(method, columns, length, steps, draw, weight) for draw in draws]
         return np.array([[found[task][0] for task in row] for row in tasks])
 
     every = len(COLUMNS) * steps
@@ -177,8 +174,8 @@ def figures(
         "by_divergence": (by_divergence, COLUMNS),
         "fresh": (short, COLUMNS),
         "fresh_all_steps": (long, COLUMNS),
-        "same_weight": (fresh(every, COLUMNS, True), COLUMNS),
-        "notebook_formulas": (fresh(every, NOTEBOOK, True), NOTEBOOK),
+        "same_weight": (fresh(every, COLUMNS, "same"), COLUMNS),
+        "notebook_formulas": (fresh(every, NOTEBOOK, "notebook"), NOTEBOOK),
     }
     return {
         **{name: named(values, columns) for name, (values, columns) in tables.items()},

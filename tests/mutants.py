@@ -1111,8 +1111,14 @@ MUTANTS = (
     Mutant(
         "weight range without the number of classes",
         "search_spaces/common.py",
-        '"mse": (0.05 * classes, LARGEST_MSE_WEIGHT.get(context.algorithm, 30.0) * classes)',
-        '"mse": (0.5, 10 * LARGEST_MSE_WEIGHT.get(context.algorithm, 30.0))',
+        "of_mse = (0.05 * classes, LARGEST_MSE_WEIGHT.get(context.algorithm, 30.0) * classes)",
+        "of_mse = (0.5, 10 * LARGEST_MSE_WEIGHT.get(context.algorithm, 30.0))",
+    ),
+    Mutant(
+        "the notebook's sum over classes left out",
+        "ssl_core/published.py",
+        "ours *= num_classes",
+        "ours *= 1",
     ),
     Mutant(
         "weight searched linearly",

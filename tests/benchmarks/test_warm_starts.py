@@ -63,14 +63,16 @@ def test_a_task_names_the_steps_of_its_training():
 
 
 def test_one_number_stands_before_every_divergence_where_that_is_asked():
-    def weight(divergence: str, same_weight: bool, method: str = "pi_model") -> float:
-        task = Task(method, (divergence,), 40, 10, 1, same_weight)
+    def weight(divergence: str, kind: str, method: str = "pi_model") -> float:
+        task = Task(method, (divergence,), 40, 10, 1, kind)
         return parameters(task, divergence)["unlabeled_weight"]
 
-    number = weight("mse", same_weight=False)
-    assert {weight(name, same_weight=True) for name in (*COLUMNS, *NOTEBOOK)} == {number}
-    assert weight("l1", same_weight=False) == pytest.approx(0.3 * number)
-    assert weight("notebook_kl", True, "ict") == pytest.approx(10 * weight("kl", True, "ict"))
+    number = weight("mse", "converted")
+    assert {weight(name, "same") for name in COLUMNS} == {number}
+    assert {weight(name, "notebook") for name in NOTEBOOK} == {number}
+    assert weight("l1", "converted") == pytest.approx(0.3 * number)
+    of_ict = {weight(name, "notebook", "ict") for name in NOTEBOOK}
+    assert of_ict == {10 * weight("mse", "same", "ict")}  # summed over ten classes
 
 
 def test_the_spread_is_of_the_columns_and_not_of_the_noise():

@@ -190,6 +190,15 @@ def test_the_weight_of_ict_with_mse_reaches_a_hundred_per_class():
     assert weight_range(context("ict", "mse")) == pytest.approx((0.5, 1000.0))
 
 
+@pytest.mark.parametrize("divergence", ["notebook_kl", "notebook_js"])
+@pytest.mark.parametrize(
+    ("method", "weight"), [("pi_model", 20), ("mean_teacher", 8), ("ict", 1000)]
+)
+def test_the_notebook_s_own_weights_lie_in_the_range_of_its_divergences(method, weight, divergence):
+    low, high = weight_range(context(method, divergence))
+    assert low < weight <= high
+
+
 @pytest.mark.parametrize("divergence", ["mse", "l1"])
 def test_the_weight_of_a_mean_over_classes_scales_with_their_number(divergence):
     ten, hundred = (context("pi_model", divergence, num_classes=c) for c in (10, 100))

@@ -186,6 +186,8 @@ def test_vat_never_mixes_miyatos_direction_with_olivers_weight():
         ("kl", 0.05, 0.005),
         ("reverse_kl", 0.05, 0.005),
         ("js", 0.25, 0.025),
+        ("notebook_kl", 1.0, 1.0),
+        ("notebook_js", 1.0, 1.0),
     ],
 )
 def test_weights_relative_to_mse(divergence, with_ten_classes, with_a_hundred):
@@ -197,6 +199,10 @@ def test_weights_relative_to_mse(divergence, with_ten_classes, with_a_hundred):
     ("algorithm", "divergence", "expected"),
     [
         ("pi_model", "l1", 6.0),  # 20 x .3
+        ("pi_model", "notebook_kl", 20.0),  # its one number for all columns
+        ("mean_teacher", "notebook_js", 8.0),
+        ("ict", "notebook_kl", 1000.0),  # 100, and it summed over ten classes
+        ("ict", "notebook_js", 1000.0),
         ("pi_model", "kl", 1.0),  # 20 x .5 / 10
         ("pi_model", "js", 5.0),  # 20 x 2.5 / 10
         ("mean_teacher", "reverse_kl", 0.4),  # 8 x .5 / 10
