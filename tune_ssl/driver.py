@@ -25,12 +25,13 @@ from tune_ssl.study import ATTEMPT, RESULT, Assignment, Counts, SearchStudy, Ver
 from tune_ssl.worker import (
     END,
     ERROR,
-    INTERRUPTED,
     NON_FINITE,
     OUT_OF_MEMORY,
     RUNG,
     SLICE,
     TRIALS,
+    UNREADABLE,
+    UNWRITABLE,
     SliceReport,
     Task,
     attempt_folder,
@@ -39,6 +40,8 @@ from tune_ssl.worker import (
 )
 
 HOPELESS_AFTER = 3
+STORAGE_LOST_AFTER = 3
+"""Failures of the storage on one host, with no success between: then it is full or gone."""
 TOO_LITTLE_MEMORY = "the device had too little memory"
 
 
@@ -80,6 +83,8 @@ class SearchDriver:
             a search's, of ``config`` and a seed of the number's own.
         weights_kept: so many of the best keep their weights; None for all.
         began: when the invocation began, by the clock; None for now.
+        exclude: takes a host whose storage is lost, and why; gives it no more trials and returns
+            True, or False where no other host is left. None: there is no other.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class SearchDriver:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         began: float | None = None,
+        exclude: Callable[[str, str], bool] | None = None,
     ) -> None:
         self.study = study
         self.config = config
@@ -101,6 +107,7 @@ class SearchDriver:
         self.draining: str | None = None
         self._drained_at = 0.0
         self.hopeless: str | None = None
+        self.storage_lost: str | None = None
         self.limit_reached = False
         self._directory = directory
         self._storage = storage
@@ -111,6 +118,9 @@ class SearchDriver:
         self._began = clock() if began is None else began
         self._weights_dropped: set[int] = set()
         self._failures: Counter[str] = Counter()
+        self._exclude = exclude or (lambda host, why: False)
+        self._storage_failures_on: Counter[str] = Counter()
+        self._storage_failures_of: Counter[int] = Counter()
         self._device_seconds = device_seconds(study.get_trials())
 
     def tidy(self) -> None:
@@ -286,6 +296,8 @@ class SearchDriver:
         trial.host = report.host
         trial.value = report.value if report.value is not None else trial.value
         trial.slice_seconds = max(trial.slice_seconds, report.seconds)
+        if report.checkpoint is not None or report.weights is not None:
+            self._storage_failures_on.pop(report.host, None)
         trial.unwritten_seconds += report.seconds
         self._device_seconds += report.seconds
         if report.kind != SLICE or report.checkpoint is not None:
@@ -313,8 +325,8 @@ class SearchDriver:
             # Trials that share a GPU have their share of its memory: this one needs more than that.
             reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
             return self.study.prune_without_value(number, attempt, reason)
-        if report.kind == INTERRUPTED:
-            self._interrupt(number, attempt, report.reason or "the storage failed")
+        if report.kind in (UNREADABLE, UNWRITABLE):
+            self._storage_failed(report)
             return Verdict.STOP
         if report.kind == ERROR:
             return self._failed(report)
@@ -337,9 +349,31 @@ class SearchDriver:
             self.hopeless = reason
             self.drain(f"{self._failures[reason]} trials failed alike and none succeeded: {reason}")
 
-    def _interrupt(self, number: int, attempt: int, reason: str) -> None:
+    def _storage_failed(self, report: SliceReport) -> None:
+        """Put a trial back to waiting; drain where the storage fails for every trial.
+
+        A write that fails is no trial's fault, unless it fails for this one again and again while it
+        succeeds for others. A checkpoint that cannot be read is, unless nothing can be.
+        """
+        reason = report.reason or "the storage failed"
+        self._storage_failures_on[report.host] += 1
+        self._storage_failures_of[report.number] += 1
+        if self._storage_failures_on[report.host] >= STORAGE_LOST_AFTER:
+            if self._exclude(report.host, reason):
+                del self._storage_failures_on[report.host]
+            else:
+                self.storage_lost = reason
+                self.drain(f"the storage failed {STORAGE_LOST_AFTER} times in a row: {reason}")
+        own = (
+            report.kind == UNREADABLE
+            or self._storage_failures_of[report.number] > STORAGE_LOST_AFTER
+        )
+        self._interrupt(report.number, report.attempt, reason, counts=own)
+
+    def _interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> None:
         self._write_seconds(number)
-        waits = self.study.interrupt(number, attempt, reason)
+        counts = counts and self.storage_lost is None
+        waits = self.study.interrupt(number, attempt, reason, counts=counts)
         self.running.pop(number, None)
         self._log("waiting" if waits else "ended", number, attempt, reason=reason)
 

@@ -565,6 +565,10 @@ def _cannot_write(folder: Path, why: str | None) -> UserError:
     )
 
 
+LOCK_SECONDS = 1.0
+"""How long a lock is waited for: ``RunDirectory.driver`` takes it for a moment to ask who has it."""
+
+
 @contextmanager
 def run_lock(directory: RunDirectory, *, steal: bool = False) -> Iterator[None]:
     """Hold a run for this process; the lock goes with the process, however it ends.
@@ -599,15 +603,23 @@ def run_lock(directory: RunDirectory, *, steal: bool = False) -> Iterator[None]:
 def _take_lock(file: TextIO, directory: RunDirectory, steal: bool) -> None:
     import fcntl
 
-    file.seek(0)
-    holder = file.read()
-    held = False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held = True
-    except OSError:  # a file system without locks: only the content tells
-        held = bool(holder) and not steal
+    deadline = time.monotonic() + LOCK_SECONDS
+    held = True
+    while held:
+        file.seek(0)
+        holder = file.read()
+        held = False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held = True
+        except OSError:  # a file system without locks: only the content tells
+            held = bool(holder) and not steal
+            break
+        if time.monotonic() > deadline:
+            break
+        if held:
+            time.sleep(0.05)
     if held:
         raise UserError(
             f"run {directory.name!r} is held by another driver ({holder or 'unknown'}); allowed: one at a "

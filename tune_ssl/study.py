@@ -291,7 +291,9 @@ class SearchStudy:
 
     def forget_checkpoint(self, number: int) -> None:
         """Let a waiting trial begin anew, because its checkpoint is gone."""
-        self._set_system_attribute(number, CHECKPOINT, None)
+        with self.together():
+            self._set_system_attribute(number, CHECKPOINT, None)
+            self._set_system_attribute(number, BEGAN_AT, 0)
 
     def add_seconds(self, number: int, seconds: float) -> None:
         """Add to the device time a trial has cost, over all its attempts."""
@@ -325,15 +327,22 @@ class SearchStudy:
         self._finish(number, TrialState.FAIL, None, reason=reason)
         return Verdict.STOP
 
-    def interrupt(self, number: int, attempt: int, reason: str) -> bool:
+    def interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> bool:
         """Put a running trial back to waiting, or FAIL it where attempts bring no progress.
 
         An attempt that never began to train does not count. Return whether it waits now.
+
+        Args:
+            counts: False where what went wrong is no trial's fault, as a full disk is.
         """
         if not self._is_current(number, attempt):
             return False
+        with self.together():  # counted and waiting, or neither: a driver may be killed in between
+            return self._interrupt(number, attempt, reason, counts)
+
+    def _interrupt(self, number: int, attempt: int, reason: str, counts: bool) -> bool:
         trial = self.get_trial(number)
-        if trial.user_attrs.get(STARTED) == attempt:
+        if counts and trial.user_attrs.get(STARTED) == attempt:
             stored = trial.system_attrs.get(CHECKPOINT)
             began_at = trial.system_attrs.get(BEGAN_AT, 0)
             progressed = stored is not None and stored["step"] > began_at

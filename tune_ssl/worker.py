@@ -31,10 +31,11 @@ TRIALS = "trials"
 """The folder of all trials, below the storage's root."""
 
 SLICE, RUNG, END = "slice", "rung", "end"
-NON_FINITE, OUT_OF_MEMORY, INTERRUPTED, ERROR = (
+NON_FINITE, OUT_OF_MEMORY, UNREADABLE, UNWRITABLE, ERROR = (
     "non_finite",
     "out_of_memory",
-    "interrupted",
+    "unreadable",
+    "unwritable",
     "error",
 )
 
@@ -54,8 +55,8 @@ class SliceReport:
     """What a worker tells after each slice.
 
     Args:
-        kind: SLICE, RUNG or END; NON_FINITE, OUT_OF_MEMORY or ERROR end the trial; INTERRUPTED
-            says that the storage failed, so that the trial can go on elsewhere or later.
+        kind: SLICE, RUNG or END; NON_FINITE, OUT_OF_MEMORY or ERROR end the trial; UNREADABLE and
+            UNWRITABLE say that the storage failed, so that the trial can go on elsewhere or later.
         seconds: device time of the slice.
         value, details: what was measured, at a rung or the end.
         checkpoint: stored in this slice, if one was.
@@ -181,19 +182,20 @@ class TrialRunner:
         return self._last_checkpoint
 
     def _advance(self, work: Work, began: float) -> SliceReport:
+        length = self._slice_length(work)
         # A trial killed between a rung's checkpoint and its report comes back standing on the
         # rung: then the report is made first.
         if work.step not in self._rungs or work.step == self._reported_step:
-            work.run(self._next_rung(work.step), self._slice_length(work))
+            work.run(self._next_rung(work.step), length)
         if not work.finite:
             return self._report(NON_FINITE, began)
         if work.step not in self._rungs:
             due = self._clock() - self._stored_at >= self._checkpoint_interval(work)
             return self._report(SLICE, began, checkpoint=self.store_checkpoint() if due else None)
         if work.step == self._rungs[-1]:
-            return self._end(work, began)
+            return self._end(work, began, length)
         checkpoint = self.store_checkpoint()
-        measured = work.measure(self._slice_length(work))
+        measured = self._measure(work, began, length)
         if measured is None:
             return self._report(SLICE, began, checkpoint=checkpoint)
         self._reported_step = work.step
@@ -201,9 +203,14 @@ class TrialRunner:
             RUNG if measured.finite else NON_FINITE, began, measured, checkpoint=checkpoint
         )
 
-    def _end(self, work: Work, began: float) -> SliceReport:
+    def _measure(self, work: Work, began: float, length: float) -> Measured | None:
+        """Measure for what training has left of a slice; None where that is not enough."""
+        left = length - (self._clock() - began)
+        return work.measure(left) if left >= 0 else None
+
+    def _end(self, work: Work, began: float, length: float) -> SliceReport:
         assert self._task is not None
-        measured = work.measure(self._slice_length(work))
+        measured = self._measure(work, began, length)
         if measured is None:
             return self._report(SLICE, began)
         if not measured.finite:
@@ -219,7 +226,7 @@ class TrialRunner:
         try:
             self._storage.write(path, data)
         except OSError as error:
-            raise _StorageError(
+            raise _UnwritableError(
                 f"{self._storage.root}/{path} cannot be written: {error}"
             ) from error
 
@@ -227,12 +234,16 @@ class TrialRunner:
         try:
             return self._storage.read(path)
         except OSError as error:
-            raise _StorageError(f"{self._storage.root}/{path} cannot be read: {error}") from error
+            raise _UnreadableError(
+                f"{self._storage.root}/{path} cannot be read: {error}"
+            ) from error
 
     def _failed(self, error: Exception, began: float) -> SliceReport:
         kind = ERROR
-        if isinstance(error, _StorageError):
-            kind = INTERRUPTED
+        if isinstance(error, _UnreadableError):
+            kind = UNREADABLE
+        elif isinstance(error, _UnwritableError):
+            kind = UNWRITABLE
         elif _is_out_of_memory(error):
             kind = OUT_OF_MEMORY
         return self._report(kind, began, error=error)
@@ -303,8 +314,23 @@ def is_of_an_attempt(name: str) -> bool:
     return name.startswith(("attempt-", "weights-"))
 
 
-class _StorageError(Exception):
-    """The storage failed, not the trial."""
+class _UnreadableError(Exception):
+    """The storage did not give a trial's checkpoint back."""
+
+
+class _UnwritableError(Exception):
+    """The storage did not take a file: no trial's fault."""
+
+
+def broke_the_process(report: SliceReport) -> bool:
+    """Return whether a failure leaves a process in which no other trial can run.
+
+    After an illegal access or a failed assertion on a GPU every later call of its process fails, too.
+    """
+    reason = report.reason or ""
+    return report.kind == ERROR and (
+        "CUDA error" in reason or reason.startswith("AcceleratorError")
+    )
 
 
 def _one_line(error: Exception) -> str:

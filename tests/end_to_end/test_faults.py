@@ -47,7 +47,7 @@ def assert_rungs_follow_from_what_was_recorded(folder: Path) -> None:
             decision = decide(earlier, trial.intermediate_values[step], reduction_factor=3)
             recorded = trial.user_attrs[key]
             assert recorded["population"] == len(earlier)
-            assert recorded["cutoff"] == decision.cutoff
+            assert (recorded["cutoff"], recorded["kept"]) == (decision.cutoff, decision.kept)
             earlier.append(trial.intermediate_values[step])
 
 

@@ -69,6 +69,8 @@ def test_a_signal_drains_and_resume_continues_from_the_exact_step(
         event["trial"]: event["attempt"] for event in events(folder) if event["event"] == "started"
     }
     assert all(resumed[number] >= 2 for number in steps)
+    after = {trial.number: trial for trial in trials_of(folder)}
+    assert {n: after[n].system_attrs["tune_ssl:began_at"] for n in steps} == steps
 
 
 def test_a_second_driver_is_refused(start, tmp_path: Path):

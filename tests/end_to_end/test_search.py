@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from optuna.trial import TrialState
 
-from tests.end_to_end.command import SMALL, outcome_of, run, trials_of
+from tests.end_to_end.command import FAULTS, SMALL, outcome_of, run, trials_of
 
 pytestmark = pytest.mark.slow
 
@@ -165,9 +166,21 @@ def test_gpus_that_are_not_there_are_refused_and_nothing_is_written(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_time_limit_ends_the_search_with_its_own_code(tmp_path: Path):
-    ended = run(*SMALL, "--trials", "500", "--time-limit", "6s", "--name", "short", cwd=tmp_path)
+def test_a_time_limit_ends_the_search_with_its_own_code_and_leaves_nothing_running(tmp_path: Path):
+    began = time.monotonic()
+    assert run(*SMALL, "--trials", "1", "--name", "quick", cwd=tmp_path).returncode == 0
+    limit = time.monotonic() - began + 5.0  # by then Ray has started, and a trial of minutes runs
+    ended = run(
+        *("--alg", "ict", "--max-steps", "100000", "--trials", "50", "--no-dashboard"),
+        *("--time-limit", f"{limit:.0f}s", "--name", "short"),
+        cwd=tmp_path,
+        PYTHONPATH=FAULTS,
+        TUNE_SSL_SLICE="0.5",
+    )
     assert ended.returncode == 3, ended.stderr
     assert "resume" in ended.stderr
-    states = {trial.state for trial in trials_of(tmp_path / "runs/short")}
-    assert TrialState.RUNNING not in states
+    trials = trials_of(tmp_path / "runs/short")
+    assert TrialState.RUNNING not in {trial.state for trial in trials}
+    stored = [trial for trial in trials if "tune_ssl:checkpoint" in trial.system_attrs]
+    assert stored, "no trial was running when the time was over"
+    assert all(trial.state == TrialState.WAITING for trial in stored)

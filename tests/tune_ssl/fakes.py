@@ -366,7 +366,10 @@ class Workers:
             if self.driver.handle(reports[-1]) is not Verdict.CONTINUE:
                 del self.busy[slot]
             elif self.driver.draining:
-                checkpoint = self.runners[slot].store_checkpoint()
+                try:
+                    checkpoint = self.runners[slot].store_checkpoint()
+                except Exception:  # as an actor's: all that is heard of it is that there is none
+                    checkpoint = None
                 self.driver.store_and_interrupt(task.number, task.attempt, checkpoint)
                 del self.busy[slot]
         return reports

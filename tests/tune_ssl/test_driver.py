@@ -4,6 +4,7 @@ at every place at which something is written."""
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 
@@ -18,16 +19,18 @@ from tests.tune_ssl.fakes import (
     Fault,
     OutOfMemoryError,
     Run,
+    Workers,
     outcome,
     records_of,
     small_config,
 )
-from tune_ssl.driver import HOPELESS_AFTER, WEIGHTS_KEPT, Limits
+from tune_ssl.driver import HOPELESS_AFTER, STORAGE_LOST_AFTER, WEIGHTS_KEPT, Limits
 from tune_ssl.journal import RunJournal
 from tune_ssl.run import trial_seed
 from tune_ssl.storage import RunStorage
-from tune_ssl.study import CHECKPOINT, REASON, RESULT, SECONDS, Verdict
-from tune_ssl.worker import ERROR, RUNG, SLICE, Lengths, SliceReport
+from tune_ssl.study import CHECKPOINT, REASON, RESULT, SECONDS, WITHOUT_PROGRESS, Verdict
+from tune_ssl.worker import ERROR, RUNG, SLICE, UNWRITABLE, Lengths, SliceReport
+from tune_ssl.workflows.driving import how_it_ended
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -517,6 +520,100 @@ class TestFailures:
         assert {trial.value for trial in run.trials()} == {None}
         assert run.driver.hopeless is None
         assert "not finite" in run.trials()[0].user_attrs[REASON]
+
+
+class LostStorage(RunStorage):
+    """Takes so many files, and then none until there is room."""
+
+    def __init__(self, root: str, takes: int) -> None:
+        super().__init__(root)
+        self.takes = takes
+
+    def write(self, path: str, data: bytes) -> None:
+        self.takes -= 1
+        if self.takes < 0:
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        super().write(path, data)
+
+
+class TestLostStorage:
+    @pytest.mark.parametrize("slots", [1, 3])
+    @pytest.mark.parametrize("takes", [0, 1, 6, 7])
+    def test_it_stops_the_search_fails_no_trial_and_resume_ends_as_if_undisturbed(
+        self, new_run, slots, takes
+    ):
+        config = small_config(trials=12)
+        run = new_run(config=config)
+        workers = Workers(
+            run.driver, run.factory(), LostStorage(str(run.directory.path), takes), slots=slots
+        )
+        workers.run()
+        run.driver.close("the driver ended")
+        assert "No space left on device" in run.driver.storage_lost
+        assert not {"FAIL", "RUNNING"} & set(run.states())
+        assert all(t.system_attrs.get(WITHOUT_PROGRESS, 0) == 0 for t in run.trials())
+        code, message = how_it_ended(run.driver, run.directory)
+        assert code == 1
+        assert "No space left on device" in message
+        assert "resume" in message
+
+        again = new_run().finish(slots=slots)
+        assert (again.driver.counts().finished, again.states().count("FAIL")) == (12, 0)
+        if slots == 1:
+            calm = new_run("calm", config=config).finish()
+            assert outcome(again.trials()) == outcome(calm.trials())
+
+    def test_failures_with_success_between_do_not(self, new_run, monkeypatch):
+        run = new_run()
+        whole, failed = RunStorage.write, []
+
+        def write(storage, path, data):
+            if path.endswith("weights-1.safetensors"):
+                failed.append(path)
+                raise OSError(errno.EIO, "hiccup")
+            whole(storage, path, data)
+
+        monkeypatch.setattr(RunStorage, "write", write)
+        run.finish()
+        assert run.driver.storage_lost is None
+        assert "FAIL" not in run.states()
+        assert failed
+
+    def test_a_trial_whose_files_alone_are_not_taken_fails_in_the_end(self, new_run, monkeypatch):
+        run = new_run()
+        whole = RunStorage.write
+
+        def write(storage, path, data):
+            if path.startswith("trials/0000/"):
+                raise OSError(errno.EACCES, "Permission denied")
+            whole(storage, path, data)
+
+        monkeypatch.setattr(RunStorage, "write", write)
+        each_step = Lengths(slice_seconds=1.0, checkpoint_seconds=1.0)
+        run.workers(slots=2, lengths=each_step).run()  # the other slot's trials are stored
+        assert run.driver.storage_lost is None
+        assert run.states()[0] == "FAIL"
+        assert "Permission denied" in run.trials()[0].user_attrs[REASON]
+        assert run.states().count("FAIL") == 1
+        assert run.driver.counts().finished == 6
+
+    def test_a_host_is_excluded_while_others_are_left(self, new_run):
+        excluded = []
+
+        def exclude(host, why):
+            excluded.append((host, why))
+            return len(excluded) == 1
+
+        run = new_run(exclude=exclude)
+        workers = Workers(run.driver, run.factory(), LostStorage(str(run.directory.path), 0))
+        workers.fill()
+        reports = []
+        while not run.driver.draining:
+            reports += workers.turn()
+            workers.fill()
+        assert [host for host, _ in excluded] == [reports[-1].host] * 2
+        assert [r.kind for r in reports].count(UNWRITABLE) == 2 * STORAGE_LOST_AFTER
+        assert run.driver.storage_lost
 
 
 class TestOutOfMemory:

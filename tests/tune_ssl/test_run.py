@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import math
 import os
+import threading
 
 import pytest
 import yaml
@@ -20,6 +22,7 @@ from tune_ssl.run import (
     division_seed,
     new_run,
     read_yaml,
+    run_lock,
     trial_seed,
     write_yaml,
 )
@@ -579,3 +582,22 @@ def test_numbers_are_read_as_people_write_them(tmp_path, text, number):
     path = tmp_path / "settings.yaml"
     path.write_text(f"value: {text}\nname: e3\nversion: 1e\n")
     assert read_yaml(path) == {"value": number, "name": "e3", "version": "1e"}
+
+
+class TestLock:
+    def test_somebody_who_asks_for_a_moment_who_has_it_is_waited_for(self, tmp_path):
+        with run_lock(RunDirectory(tmp_path)):
+            pass
+        asking = open(tmp_path / "lock")  # noqa: SIM115  # another thread closes it
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        threading.Timer(0.2, asking.close).start()
+        with run_lock(RunDirectory(tmp_path)):
+            assert RunDirectory(tmp_path).driver()
+
+    def test_another_driver_is_not(self, tmp_path):
+        with (
+            run_lock(RunDirectory(tmp_path)),
+            pytest.raises(UserError, match="held by another driver"),
+            run_lock(RunDirectory(tmp_path)),
+        ):
+            pass

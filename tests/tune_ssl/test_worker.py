@@ -20,14 +20,16 @@ from tune_ssl.worker import (
     CHECKPOINTS_KEPT,
     END,
     ERROR,
-    INTERRUPTED,
     NON_FINITE,
     OUT_OF_MEMORY,
     RUNG,
     SLICE,
+    UNREADABLE,
+    UNWRITABLE,
     Lengths,
     Task,
     TrialRunner,
+    broke_the_process,
 )
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -119,21 +121,24 @@ class TestSlices:
         reports = bench(seconds_per_step=60.0, rungs=(2, 4)).begin().slices()
         assert [(report.kind, report.step) for report in reports] == [
             (SLICE, 1),
+            (SLICE, 2),
             (RUNG, 2),
             (SLICE, 3),
+            (SLICE, 4),
             (END, 4),
         ]
+        assert {report.seconds for report in reports} == {60.0, 0.0}
 
     def test_measuring_that_takes_longer_than_a_slice_takes_several(self, bench):
         slow, quick = bench(rungs=(2, 4), seconds_to_measure=12.0), bench(rungs=(2, 4))
         reports = slow.begin().slices()
         assert [(report.kind, report.step, report.seconds) for report in reports] == [
-            (SLICE, 2, 7.0),
             (SLICE, 2, 5.0),
-            (RUNG, 2, 2.0),
-            (SLICE, 4, 7.0),
+            (SLICE, 2, 5.0),
+            (RUNG, 2, 4.0),
             (SLICE, 4, 5.0),
-            (END, 4, 2.0),
+            (SLICE, 4, 5.0),
+            (END, 4, 4.0),
         ]
         assert [report.step for report in reports if report.checkpoint] == [2, 2, 2]
         values = [report.value for report in reports if report.value is not None]
@@ -187,6 +192,22 @@ class TestSlices:
         bench.begin(1).slices()
         assert bench.stored(0) == before
         assert len(before) == 2
+
+
+class TestBrokenProcesses:
+    @pytest.mark.parametrize(
+        ("error", "broken"),
+        [
+            (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+            (type("AcceleratorError", (RuntimeError,), {})("device-side assert triggered"), True),
+            (RuntimeError("the image is broken"), False),
+            (OutOfMemoryError("CUDA out of memory"), False),
+        ],
+    )
+    def test_a_gpu_s_error_leaves_a_process_in_which_nothing_runs(self, bench, error, broken):
+        fault = Fault(where="run", step=2, error=error)
+        report = bench(fault=fault).begin().slices()[-1]
+        assert broke_the_process(report) is broken
 
 
 class TestCheckpoints:
@@ -378,7 +399,7 @@ class TestErrors:
         else:
             file.write_bytes({"altered": b"x" + data[1:], "cut": data[:-1], "emptied": b""}[damage])
         report = bench().begin(attempt=2, checkpoint=stored).runner.slice()
-        assert report.kind == (INTERRUPTED if damage == "removed" else ERROR)
+        assert report.kind == (UNREADABLE if damage == "removed" else ERROR)
         assert stored.path in report.error
 
     @pytest.mark.parametrize("kind", [OutOfMemoryError, LocalizedOutOfMemoryError])
@@ -404,7 +425,7 @@ class TestErrors:
         bench = bench().begin()
         (tmp_path / "trials").write_text("a file where a folder should be")
         end = bench.slices()[-1]
-        assert (end.kind, end.step) == (INTERRUPTED, 3)
+        assert (end.kind, end.step) == (UNWRITABLE, 3)
         assert str(tmp_path) in end.reason
 
     def test_the_runner_is_as_good_as_new_for_the_trial_after_an_error(self, tmp_path):

@@ -22,6 +22,7 @@ from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import (
     NUM_CLASSES,
     Fault,
+    OutOfMemoryError,
     Run,
     open_study,
     small_config,
@@ -30,6 +31,8 @@ from tests.tune_ssl.fakes import (
 )
 from tune_ssl.driver import Limits
 from tune_ssl.run import RunConfig, RunDirectory
+from tune_ssl.storage import RunStorage
+from tune_ssl.worker import Lengths
 from tune_ssl.workflows import driving, plan, process
 from tune_ssl.workflows import search as workflow
 
@@ -485,6 +488,33 @@ class TestCheckpointsOfWaitingTrials:
         assert "trial 0 begins anew" in console.file.getvalue()
         assert study.next().checkpoint is None
 
+    def test_one_that_cannot_be_read_now_is_refused_and_kept(self, tmp_path, monkeypatch):
+        run, stored = drained_run(tmp_path / "run")
+        before = run.directory.journal_path.read_bytes()
+
+        def read(storage, path):
+            raise TimeoutError(110, "Connection timed out")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(RunStorage, "read", read)
+            with pytest.raises(UserError, match=rf"{stored}.* cannot be read .*timed out"):
+                open_study(run.config, run.directory)
+        assert run.directory.journal_path.read_bytes() == before
+        assert open_study(run.config, run.directory).next().checkpoint.path == stored
+
+    def test_a_trial_that_begins_anew_has_made_progress_at_its_next_checkpoint(self, tmp_path):
+        run, stored = drained_run(tmp_path / "run")
+        run.file(stored).unlink()
+        again = Run(tmp_path / "run")
+        workers = again.workers(lengths=Lengths(slice_seconds=1.0, checkpoint_seconds=1.0))
+        workers.fill()
+        while not workers.turn()[0].checkpoint:
+            pass
+        assert again.study.get_trial(0).system_attrs["tune_ssl:checkpoint"]["step"] < 3
+        again.driver.lost(0, 2, "gone")
+        attributes = again.study.get_trial(0).system_attrs
+        assert attributes["tune_ssl:attempts_without_progress"] == 0
+
     @pytest.mark.parametrize("data", [b"", b"half"])
     def test_one_that_is_damaged_is_refused_by_its_name(self, tmp_path, data):
         run, stored = drained_run(tmp_path / "run")
@@ -503,6 +533,15 @@ class TestOutcome:
         assert (outcome.exit_code, outcome.message) == (0, "6 trials finished")
         assert yaml.safe_load(run.directory.best_path.read_text()) == outcome.records
         assert outcome.records[0]["rank"] == 1
+
+    def test_a_search_that_found_nothing_says_so(self, tmp_path):
+        run = Run(tmp_path / "run")
+        fault = Fault(where="run", error=OutOfMemoryError("out"))
+        run.finish(factory=run.factory(faults={None: fault}))
+        assert run.states() == ["PRUNED"] * 6
+        outcome = self.outcome(run)
+        assert outcome.exit_code == 4
+        assert "no trial gave a value; most often: the device had too little" in outcome.message
 
     def test_of_a_joint_search_it_says_where_the_trials_went(self, tmp_path):
         config = small_config(alg=("mean_teacher", "ict"), trials=8)

@@ -52,6 +52,8 @@ class NodeGuard:
         self._storage = RunStorage(requirements.storage)
         self._own_versions = versions()
         self._pending: dict[Any, tuple[str, str, str]] = {}
+        self._hosts: dict[str, str] = {}
+        self._messages: list[str] = []
         self._seen: set[str] = set()
         self._polled_at = 0.0
 
@@ -65,9 +67,8 @@ class NodeGuard:
         deadline = time.monotonic() + PROOF_SECONDS
         while self._pending and time.monotonic() < deadline:
             self._collect(timeout=1.0)
-        for _, (_, host, _) in self._pending.items():
+        for _, host, _ in self._pending.values():  # ``poll`` still takes what they say later
             self.problems[host] = f"gave no answer within {PROOF_SECONDS:.0f} s"
-        self._pending.clear()
         if not self.allowed:
             needed = self._requirements
             listed = "; ".join(f"{host}: {why}" for host, why in sorted(self.problems.items()))
@@ -84,7 +85,22 @@ class NodeGuard:
             return []
         self._polled_at = now
         self._ask_new_nodes()
-        return self._collect(timeout=0.0)
+        told, self._messages = self._messages, []
+        return told + self._collect(timeout=0.0)
+
+    def exclude(self, host: str, problem: str) -> bool:
+        """Give a host no more trials; False, and nothing done, where no other host is left."""
+        others = {node_id for node_id in self.allowed if self._hosts[node_id] != host}
+        if not others:
+            return False
+        self.allowed &= others
+        self.problems[host] = problem
+        self._messages.append(f"node {host} gets no more trials: {problem}")
+        return True
+
+    def serves(self, host: str) -> bool:
+        """Return whether a host may have trials."""
+        return any(self._hosts[node_id] == host for node_id in self.allowed)
 
     def _ask_new_nodes(self) -> None:
         for node in ray.nodes():
@@ -117,6 +133,8 @@ class NodeGuard:
             problem = self._problem(reference, probe)
             if problem is None:
                 self.allowed.add(node_id)
+                self._hosts[node_id] = host
+                self.problems.pop(host, None)
                 messages.append(f"node {host} passed its checks.")
             else:
                 self.problems[host] = problem

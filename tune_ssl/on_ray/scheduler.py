@@ -20,7 +20,7 @@ from tune_ssl.worker import Task
 SILENT_SECONDS = 300.0
 DRAIN_SECONDS = 20.0
 PATIENCE_SECONDS = 10.0
-"""How long after a node has joined trials may still wait for the nodes there were before."""
+"""How long after a node has joined or was excluded trials may still wait for those there were before."""
 
 
 class DriverScheduler(TrialScheduler):  # type: ignore[misc]
@@ -30,15 +30,15 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
     and is stopped when it has; what has not started is withdrawn.
 
     A trial waits for the nodes that were allowed when it was asked for, which may all be gone.
-    So when a node has joined, what waits is handed back and asked for anew.
+    So when a node has joined or was excluded, what waits is handed back and asked for anew.
     """
 
     def __init__(self, driver: SearchDriver, guard: NodeGuard | None = None) -> None:
         super().__init__()
         self._driver = driver
         self._guard = guard
-        self._nodes_known = len(guard.allowed) if guard else 0
-        self._nodes_joined_at: float | None = None
+        self._nodes_known = set(guard.allowed) if guard else set()
+        self._nodes_changed_at: float | None = None
         self._trials: dict[int, Any] = {}
         self._storing: dict[Any, tuple[Any, Task]] = {}
 
@@ -48,8 +48,11 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Pass the report on; stop the trial, let it continue, or have it stored."""
-        verdict = self._driver.handle(result[REPORT])
+        report = result[REPORT]
+        verdict = self._driver.handle(report)
         if verdict is not Verdict.CONTINUE:
+            if self._guard is not None and not self._guard.serves(report.host):
+                ray.kill(trial.temporary_state.ray_actor)  # or Tune gives it the next trial
             return str(TrialScheduler.STOP)
         if self._driver.draining:
             stored = trial.temporary_state.ray_actor.store_checkpoint.remote()
@@ -116,17 +119,18 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
                 tune_controller.stop_trial(trial)
 
     def _waits_for_old_nodes(self) -> bool:
-        """Return whether a node joined that what waits would have been given by now, had it asked."""
+        """Return whether nodes joined, or were excluded, since what waits was asked for."""
         if self._guard is None:
             return False
         now = time.monotonic()
-        if len(self._guard.allowed) > self._nodes_known and self._nodes_joined_at is None:
-            self._nodes_joined_at = now
-        return self._nodes_joined_at is not None and now - self._nodes_joined_at > PATIENCE_SECONDS
+        if self._guard.allowed != self._nodes_known and self._nodes_changed_at is None:
+            self._nodes_changed_at = now
+        changed_at = self._nodes_changed_at
+        return changed_at is not None and now - changed_at > PATIENCE_SECONDS
 
     def _ask_anew(self, tune_controller: Any) -> None:
         assert self._guard is not None
-        self._nodes_known, self._nodes_joined_at = len(self._guard.allowed), None
+        self._nodes_known, self._nodes_changed_at = set(self._guard.allowed), None
         for trial in tune_controller.get_trials():
             if trial.status == Trial.PENDING:
                 task = task_of(trial)

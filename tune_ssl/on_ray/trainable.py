@@ -9,7 +9,7 @@ from ray import tune
 
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Checkpoint
-from tune_ssl.worker import Lengths, Task, TrialRunner
+from tune_ssl.worker import Lengths, Task, TrialRunner, broke_the_process
 
 TASK = "task"
 NODES = "nodes"
@@ -47,7 +47,10 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         if self._waiting is not None:
             self._runner.begin(self._waiting)
             self._waiting = None
-        return {REPORT: self._runner.slice()}
+        report = self._runner.slice()
+        if broke_the_process(report):  # raised, so that Tune drops this actor and takes another
+            raise RuntimeError(report.error)
+        return {REPORT: report}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up the next trial on the same actor, in its first slice."""

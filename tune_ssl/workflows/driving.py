@@ -148,6 +148,7 @@ def run_job(
             weights_kept=job.weights_kept,
             limits=invocation.limits,
             began=invocation.began,
+            exclude=None if guard is None else guard.exclude,
         )
         driver.tidy()
         _announce(directory, cluster, console)
@@ -172,6 +173,9 @@ def how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, st
         if counts.failed == counts.finished:
             return ALL_FAILED, "every trial failed; see error.txt in the trials' folders"
         return DONE, f"{counts.finished} trials finished"
+    if driver.storage_lost:
+        stopped = f"the search stopped, {driver.storage_lost}; all that is in the journal is kept"
+        return INTERNAL, f"{stopped}; {resumable}"
     if driver.limit_reached:
         return LIMIT, f"{driver.draining}; {resumable}"
     if driver.draining:

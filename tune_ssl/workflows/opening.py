@@ -268,9 +268,15 @@ def _gone_checkpoints(
             continue
         try:
             data = storage.read(stored["path"])
-        except OSError as error:
+        except FileNotFoundError as error:
             gone[trial.number] = str(error)
             continue
+        except OSError as error:
+            raise UserError(
+                f"checkpoint {storage.root}/{stored['path']} of run {directory.name!r} cannot be read "
+                f"({error}); allowed: a storage that answers; try again when it does, or delete the file to "
+                "begin that trial anew."
+            ) from error
         if hashlib.sha256(data).hexdigest() != stored["sha256"]:
             raise UserError(
                 f"checkpoint {storage.root}/{stored['path']} of run {directory.name!r} is damaged or half "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,12 @@ from tune_ssl.best import WEIGHTS_KEPT
 from tune_ssl.driver import SearchDriver
 from tune_ssl.run import AUTO, RunConfig, RunDirectory, new_run, write_yaml
 from tune_ssl.storage import RunStorage
-from tune_ssl.study import SearchStudy
+from tune_ssl.study import REASON, SearchStudy
 from tune_ssl.text import method_text
 from tune_ssl.trial import TrainingFactory
 from tune_ssl.views.export import export_records
 from tune_ssl.views.live import best_so_far
-from tune_ssl.workflows.driving import Invocation, how_it_ended, run_job
+from tune_ssl.workflows.driving import ALL_FAILED, DONE, Invocation, how_it_ended, run_job
 from tune_ssl.workflows.opening import open_study
 from tune_ssl.workflows.plan import (
     describe_data,
@@ -198,6 +199,8 @@ def _outcome(
     if records:
         write_yaml(directory.best_path, records)
     code, message = how_it_ended(driver, directory)
+    if code == DONE and not any(trial.value is not None for trial in driver.study.get_trials()):
+        code, message = ALL_FAILED, f"no trial gave a value; most often: {_usual_reason(driver)}"
     directory.log_event("finished", exit_code=code, message=message)
     return Outcome(
         exit_code=code,
@@ -206,6 +209,11 @@ def _outcome(
         message=message,
         notes=_notes(driver, records, len(shared.validation)),
     )
+
+
+def _usual_reason(driver: SearchDriver) -> str:
+    reasons = Counter(str(t.user_attrs.get(REASON, "")) for t in driver.study.get_trials())
+    return reasons.most_common(1)[0][0]
 
 
 def _notes(driver: SearchDriver, records: list[dict[str, Any]], validation: int) -> list[str]:

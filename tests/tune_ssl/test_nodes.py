@@ -1,0 +1,143 @@
+"""Which nodes may have trials: proofs that come late, hosts that are excluded; without a cluster."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ssl_core.errors import UserError
+from tune_ssl.machine import versions
+from tune_ssl.on_ray import nodes
+from tune_ssl.on_ray.nodes import NodeGuard, Requirements
+from tune_ssl.on_ray.scheduler import DriverScheduler
+from tune_ssl.on_ray.trainable import REPORT
+from tune_ssl.storage import RunStorage
+from tune_ssl.study import Verdict
+
+
+class FakeRay:
+    """Nodes that answer when they are told to."""
+
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    def __init__(self, storage: RunStorage, hosts: dict[str, str]) -> None:
+        self.storage, self.hosts = storage, hosts
+        self.answering: set[str] = set()
+        self.killed: list[str] = []
+
+    def nodes(self):
+        return [
+            {
+                "NodeID": node,
+                "NodeManagerHostname": host,
+                "Alive": True,
+                "Resources": {"CPU": 1},
+            }
+            for node, host in self.hosts.items()
+        ]
+
+    def options(self, scheduling_strategy):
+        def remote(storage, probe, factory, needs_gpu):
+            self.storage.write(probe, b"tune-ssl")
+            return scheduling_strategy.node_id
+
+        return SimpleNamespace(remote=remote)
+
+    def wait(self, references, num_returns, timeout):
+        done = [reference for reference in references if reference in self.answering]
+        return done, [reference for reference in references if reference not in done]
+
+    def get(self, reference):
+        return {"versions": versions(), "problem": None}
+
+    def kill(self, actor):
+        self.killed.append(actor)
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Make a cluster of named hosts, and its guard."""
+
+    def make(**hosts):
+        fake = FakeRay(RunStorage(str(tmp_path)), hosts)
+        monkeypatch.setattr(nodes, "ray", fake)
+        monkeypatch.setattr(nodes, "_prove", fake)
+        strategy = lambda node_id, soft: SimpleNamespace(node_id=node_id)  # noqa: E731
+        monkeypatch.setattr(nodes, "NodeAffinitySchedulingStrategy", strategy)
+        monkeypatch.setattr(nodes, "PROOF_SECONDS", 0.05)
+        monkeypatch.setattr(nodes, "POLL_SECONDS", 0.0)
+        needed = Requirements(storage=str(tmp_path), factory=None, cpus=1.0, gpus=0.0)
+        return fake, NodeGuard(needed)
+
+    return make
+
+
+def test_a_node_that_answers_late_gets_trials_when_it_has(cluster):
+    ray, guard = cluster(a="quick", b="slow")
+    ray.answering = {"a"}
+    guard.prove_all()
+    assert guard.allowed == {"a"}
+    assert "no answer" in guard.problems["slow"]
+    assert guard.poll() == []
+    ray.answering.add("b")
+    assert guard.poll() == ["node slow passed its checks."]
+    assert (guard.allowed, guard.problems) == ({"a", "b"}, {})
+
+
+def test_where_none_answers_the_search_does_not_begin(cluster):
+    _, guard = cluster(a="slow")
+    with pytest.raises(UserError, match=r"slow: gave no answer"):
+        guard.prove_all()
+
+
+def test_an_excluded_host_gets_no_trials_and_the_last_is_not_excluded(cluster):
+    ray, guard = cluster(a="one", b="one", c="two")
+    ray.answering = {"a", "b", "c"}
+    guard.prove_all()
+    assert guard.serves("one")
+    assert guard.exclude("one", "its disk is full")
+    assert guard.allowed == {"c"}
+    assert not guard.serves("one")
+    assert guard.poll() == ["node one gets no more trials: its disk is full"]
+    assert guard.poll() == []
+    assert not guard.exclude("two", "its disk is full")
+    assert guard.allowed == {"c"}
+    ray.hosts["d"] = "one"  # mended, it joins anew
+    ray.answering.add("d")
+    assert guard.poll() == ["node one passed its checks."]
+    assert guard.serves("one")
+
+
+@pytest.mark.parametrize(("host", "killed"), [("one", ["actor"]), ("two", [])])
+def test_a_worker_of_an_excluded_host_is_given_no_other_trial(cluster, monkeypatch, host, killed):
+    ray, guard = cluster(a="one", b="two")
+    monkeypatch.setattr("tune_ssl.on_ray.scheduler.ray", ray)
+    ray.answering = {"a", "b"}
+    guard.prove_all()
+    driver = SimpleNamespace(handle=lambda report: Verdict.STOP, draining=None)
+    trial = SimpleNamespace(temporary_state=SimpleNamespace(ray_actor="actor"))
+    scheduler = DriverScheduler(driver, guard)
+    guard.exclude("one", "its disk is full")
+    report = SimpleNamespace(host=host)
+    assert scheduler.on_trial_result(None, trial, {REPORT: report}) == "STOP"
+    assert ray.killed == killed
+
+
+def test_what_waits_is_asked_for_anew_some_time_after_nodes_joined_or_were_excluded(
+    cluster, monkeypatch
+):
+    ray, guard = cluster(a="one", b="two")
+    ray.answering = {"a", "b"}
+    guard.prove_all()
+    now = [100.0]
+    monkeypatch.setattr("tune_ssl.on_ray.scheduler.time", SimpleNamespace(monotonic=lambda: now[0]))
+    scheduler = DriverScheduler(SimpleNamespace(), guard)
+    assert not scheduler._waits_for_old_nodes()
+    guard.exclude("one", "its disk is full")
+    assert not scheduler._waits_for_old_nodes()
+    now[0] += 11.0
+    assert scheduler._waits_for_old_nodes()
+    scheduler._ask_anew(SimpleNamespace(get_trials=lambda: []))
+    now[0] += 11.0
+    assert not scheduler._waits_for_old_nodes()
