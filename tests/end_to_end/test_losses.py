@@ -121,6 +121,21 @@ def test_a_loss_that_is_not_finite_ends_its_trial_without_a_value(tmp_path: Path
     assert steps_of(tmp_path) <= sum(18 if t in diverged else 6 for t in trials)
 
 
+def test_a_disk_that_still_takes_the_journal_stops_the_search_and_fails_no_trial(
+    calm: Path, tmp_path: Path
+):
+    ended = harmed(tmp_path, "full:5")
+    assert ended.returncode == 1, ended.stderr
+    assert "No space left on device" in ended.stderr
+    assert "tune-ssl resume" in ended.stderr
+    states = [trial.state for trial in trials_of(tmp_path / "runs" / "run")]
+    assert not {TrialState.FAIL, TrialState.RUNNING} & set(states)
+    assert TrialState.WAITING in states
+    ended = harmed(tmp_path, "", "resume", "run", "--no-dashboard")
+    assert ended.returncode == 0, ended.stderr
+    assert_same(tmp_path, calm)
+
+
 def test_a_full_disk_stops_the_driver_and_a_torn_journal_is_mended(calm: Path, tmp_path: Path):
     ended = harmed(tmp_path, "disk:25")
     folder = tmp_path / "runs" / "run"

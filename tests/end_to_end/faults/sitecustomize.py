@@ -15,6 +15,7 @@ these harm other parts of a search, where ``TUNE_SSL_MARK=file`` once only, and 
     hang         a worker has taken a step and does nothing any more; for it, five seconds are too long
     disk         the journal's file system is full from here on, in the middle of a record
     share        the storage is full while a worker stores one checkpoint
+    full         the storage takes no checkpoints and weights any more, and still lines of the journal
     orphan       a worker stores a checkpoint only when its trial is continued by another
     forbidden    the storage takes nothing
     nan          no loss is finite from that step of a trial on
@@ -133,6 +134,10 @@ def in_storage(module) -> None:
             kill_the_driver()
         if POINT == "forbidden":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        if POINT == "full" and path.suffix in (".pt", ".safetensors"):
+            countdown.is_over()
+            if countdown.left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if POINT == "share" and path.suffix == ".pt" and countdown.is_over():
             with full_at(len(data) // 2):
                 original(path, data)
