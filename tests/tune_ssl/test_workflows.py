@@ -504,15 +504,20 @@ class TestCheckpointsOfWaitingTrials:
 
     def test_a_trial_that_begins_anew_has_made_progress_at_its_next_checkpoint(self, tmp_path):
         run, stored = drained_run(tmp_path / "run")
+        continued = Run(tmp_path / "run")
+        continued.workers().fill()  # from step 3
+        continued.driver.close("drained")
+        assert continued.study.get_trial(0).system_attrs["tune_ssl:began_at"] == 3
         run.file(stored).unlink()
-        again = Run(tmp_path / "run")
-        workers = again.workers(lengths=Lengths(slice_seconds=1.0, checkpoint_seconds=1.0))
+
+        anew = Run(tmp_path / "run")
+        workers = anew.workers(lengths=Lengths(slice_seconds=1.0, checkpoint_seconds=1.0))
         workers.fill()
         while not workers.turn()[0].checkpoint:
             pass
-        assert again.study.get_trial(0).system_attrs["tune_ssl:checkpoint"]["step"] < 3
-        again.driver.lost(0, 2, "gone")
-        attributes = again.study.get_trial(0).system_attrs
+        assert anew.study.get_trial(0).system_attrs["tune_ssl:checkpoint"]["step"] < 3
+        anew.driver.lost(0, 3, "gone")
+        attributes = anew.study.get_trial(0).system_attrs
         assert attributes["tune_ssl:attempts_without_progress"] == 0
 
     @pytest.mark.parametrize("data", [b"", b"half"])
