@@ -1253,8 +1253,8 @@ MUTANTS = (
     Mutant(
         "study: an attempt that never trained counts as one without progress",
         "tune_ssl/study.py",
-        "if trial.user_attrs.get(STARTED) == attempt:",
-        "if True:",
+        "if counts and trial.user_attrs.get(STARTED) == attempt:",
+        "if counts:",
     ),
     Mutant(
         "sampler: the same randomness for every trial",

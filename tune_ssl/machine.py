@@ -16,7 +16,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("tune-ssl", "torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn")
+from tune_ssl import __version__
+
+OWN = "tune-ssl"
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn")
 DASHBOARD_PORT = 8265
 
 
@@ -109,8 +112,11 @@ def gpus_compute_in_bfloat16() -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages results depend on."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages results depend on.
+
+    Ours is that of the code that runs: code that was shipped to a node (``--ship-code``) is not installed.
+    """
+    found = {"python": platform.python_version(), OWN: __version__}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

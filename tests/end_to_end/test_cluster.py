@@ -132,6 +132,22 @@ def test_nodes_need_neither_the_images_nor_the_run_s_folder(
     assert list((tmp_path / "shared").rglob("*.safetensors"))
 
 
+def test_a_node_without_our_packages_gets_trials_where_they_are_shipped(
+    cluster: RunningCluster, tmp_path: Path
+):
+    cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_MISSING="1")
+    search = (*SMALL, "--trials", "3", "--address", cluster.address)
+    refused = run(*search, "--name", "without", cwd=tmp_path)
+    assert refused.returncode == 2, refused.stderr
+    assert "No module named" in refused.stderr
+    assert "--ship-code" in refused.stderr
+    ended = run(*search, "--ship-code", "--name", "shipped", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    states = [trial.state for trial in trials_of(tmp_path / "runs" / "shipped")]
+    assert len(states) == 3
+    assert TrialState.FAIL not in states
+
+
 def test_of_nodes_of_different_sizes_each_gets_what_fits(cluster: RunningCluster, tmp_path: Path):
     """One too small for a trial is not asked to prove itself; one for two trials gets two."""
     cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="forbidden")

@@ -148,13 +148,17 @@ class TestDescription:
     def test_versions_are_those_installed_and_missing_ones_say_so(self, monkeypatch):
         found = machine.versions()
         assert found["optuna"] == metadata.version("optuna")
-        assert set(machine.PACKAGES) | {"python"} == set(found)
+        assert set(machine.PACKAGES) | {"python", "tune-ssl"} == set(found)
 
         def none_installed(_name):
             raise metadata.PackageNotFoundError
 
         monkeypatch.setattr(metadata, "version", none_installed)
-        assert set(machine.versions().values()) == {"missing", found["python"]}
+        kept = {name: value for name, value in machine.versions().items() if value != "missing"}
+        assert kept == {"python": found["python"], "tune-ssl": found["tune-ssl"]}
+
+    def test_ours_is_that_of_the_code_that_runs(self):
+        assert machine.versions()["tune-ssl"] == metadata.version("tune-ssl")
 
     def test_it_is_plain_and_holds_nothing_of_the_environment(self, monkeypatch):
         monkeypatch.setenv("TUNE_SSL_TEST_SECRET", "hunter2-hunter2")

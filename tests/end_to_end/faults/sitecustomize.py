@@ -22,6 +22,7 @@ these harm other parts of a search, where ``TUNE_SSL_MARK=file`` once only, and 
 
 ``TUNE_SSL_SLICE=seconds`` lets a worker report so often.
 ``TUNE_SSL_STEPS=file`` counts optimiser steps: one byte each, by whichever process.
+``TUNE_SSL_MISSING=1`` is a node on which our packages are not installed, unless Ray brings them.
 ``TUNE_SSL_HIDDEN=folder`` is not there for the processes that see this variable.
 """
 
@@ -30,6 +31,8 @@ from __future__ import annotations
 import errno
 import functools
 import importlib.abc
+import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import resource
@@ -42,6 +45,7 @@ POINT, _, COUNT = os.environ.get("TUNE_SSL_FAULT", "").partition(":")
 MARK = os.environ.get("TUNE_SSL_MARK")
 SLICE = os.environ.get("TUNE_SSL_SLICE")
 STEPS = os.environ.get("TUNE_SSL_STEPS")
+MISSING = os.environ.get("TUNE_SSL_MISSING")
 HIDDEN = os.environ.get("TUNE_SSL_HIDDEN")
 os.environ.setdefault("TUNE_SSL_DRIVER", str(os.getpid()))  # the first process is the driver
 
@@ -248,6 +252,36 @@ def hide(event, arguments) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
 
 
+class NotInstalled(importlib.abc.MetaPathFinder):
+    """Finds our packages where Ray unpacks what it brings to a node, and nowhere else."""
+
+    OURS = ("tune_ssl", "ssl_core", "search_spaces")
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.OURS:
+            return None
+        brought = [place for place in sys.path if "runtime_resources" in place]
+        spec = importlib.machinery.PathFinder.find_spec(name, brought)
+        if spec is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return spec
+
+    @staticmethod
+    def hide_metadata() -> None:
+        original = importlib.metadata.version
+
+        def version(name):
+            if name == "tune-ssl":
+                raise importlib.metadata.PackageNotFoundError(name)
+            return original(name)
+
+        importlib.metadata.version = version
+
+
 if HIDDEN:
     sys.addaudithook(hide)
-sys.meta_path.insert(0, Patching())
+if MISSING:
+    NotInstalled.hide_metadata()
+    sys.meta_path.insert(0, NotInstalled())
+else:
+    sys.meta_path.insert(0, Patching())
