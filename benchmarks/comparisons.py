@@ -88,7 +88,7 @@ def above_published(result: Mapping[str, Any], processes: int) -> dict[str, dict
         with ProcessPoolExecutor(processes) as pool:
             lines = list(pool.map(_classified_test, itertools.chain(*records)))
         defaults = np.array(lines, dtype=np.float64).reshape(len(records), len(records[0]), -1)
-        winners = np.array([test_table(search) for search in row["searched"]])
+        winners = np.array([classified_test(search) for search in row["searched"]])
         found[row["name"]] = gains(winners, defaults)
     return found
 
@@ -133,7 +133,7 @@ def recorded(name: str) -> dict[str, Any]:
     return kept
 
 
-def test_table(search: Mapping[str, Any]) -> Floats:
+def classified_test(search: Mapping[str, Any]) -> Floats:
     """Return which test images the retrainings of a search's winner classified, as (draws, images)."""
     lines = [unpack_correct(line["test_correct"]) for line in search["retrainings"]]
     return np.stack(lines).astype(np.float64)

@@ -316,6 +316,7 @@ def measure(
     for name in runs:
         needed = float(np.median(times[name]))
         regret = worth.max() - held[name][:, -1]
+        behind = lacks(held[name], held[PLAIN])
         rows.append(
             {
                 "study": study,
@@ -327,13 +328,13 @@ def measure(
                     _finite(t) for t in np.quantile(times[name], (0.25, 0.75), method="nearest")
                 ],
                 "reached": float(np.mean(np.isfinite(times[name]))),
-                "ratio_to_random": _finite(random / needed),
+                "ratio_to_random": _finite(random / needed) if math.isfinite(needed) else None,
                 "regret": round(float(np.median(regret)), 5),
                 "regret_spread": np.quantile(regret, (0.25, 0.75)).round(5).tolist(),
                 "held": dict(
                     zip(map(str, GRID), held[name].mean(axis=0).round(4).tolist(), strict=True)
                 ),
-                "lacks_of_plain": max(behind := lacks(held[name], held[PLAIN])),
+                "lacks_of_plain": max(behind),
                 "lacks_at_budgets": dict(zip(map(str, GRID), behind, strict=True)),
             }
         )

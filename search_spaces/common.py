@@ -115,7 +115,8 @@ def weight_range(context: SpaceContext) -> tuple[float, float]:
         "kl": (0.05, 30.0),
         "reverse_kl": (0.05, 30.0),
         "js": (0.2, 100.0),
-        # Means over classes too. Its own weights, 20, 8, and 100 C for ICT, are in this range.
+        # Means over classes too. Its own weights, 20, 8, and 100 C for ICT, are in this range with
+        # the ten classes it had.
         "notebook_kl": of_mse,
         "notebook_js": of_mse,
     }

@@ -1474,19 +1474,19 @@ MUTANTS = (
     Mutant(
         "driver: a full storage is counted against its trials",
         "tune_ssl/driver.py",
-        "counts=own)",
-        "counts=True)",
+        "counts=counts)\n        if report.kind",
+        "counts=True)\n        if report.kind",
     ),
     Mutant(
         "driver: a storage that is lost does not stop the search",
         "tune_ssl/driver.py",
-        "if self._storage_failures_on[report.host] >= STORAGE_LOST_AFTER:",
+        "if self._storage_failures_on[report.node] >= STORAGE_LOST_AFTER:",
         "if False:",
     ),
     Mutant(
         "driver: failures of a storage are counted over successes",
         "tune_ssl/driver.py",
-        "self._storage_failures_on.pop(report.host, None)",
+        "self._storage_failures_on.pop(report.node, None)",
         "pass",
     ),
     Mutant(
@@ -1508,10 +1508,10 @@ MUTANTS = (
         "left = length",
     ),
     Mutant(
-        "nodes: an excluded host's worker is given the next trial",
+        "nodes: a worker whose storage failed is given the next trial",
         "tune_ssl/on_ray/scheduler.py",
-        "ray.kill(trial.temporary_state.ray_actor)  # or",
-        "pass  # or",
+        "if ends_the_worker(report):",
+        "if False:",
     ),
     Mutant(
         "nodes: one that answers late is never taken",

@@ -21,7 +21,16 @@ from search_spaces.joint import Suggestion
 from tune_ssl.best import WEIGHTS_KEPT
 from tune_ssl.run import RunConfig, RunDirectory, write_yaml
 from tune_ssl.storage import RunStorage
-from tune_ssl.study import ATTEMPT, RESULT, Assignment, Counts, SearchStudy, Verdict, device_seconds
+from tune_ssl.study import (
+    ATTEMPT,
+    CHECKPOINT,
+    RESULT,
+    Assignment,
+    Counts,
+    SearchStudy,
+    Verdict,
+    device_seconds,
+)
 from tune_ssl.worker import (
     END,
     ERROR,
@@ -41,7 +50,7 @@ from tune_ssl.worker import (
 
 HOPELESS_AFTER = 3
 STORAGE_LOST_AFTER = 3
-"""Failures of the storage on one host, with no success between: then it is full or gone."""
+"""Failures of the storage on one node, with no success between: then it is full or gone."""
 TOO_LITTLE_MEMORY = "the device had too little memory"
 
 
@@ -58,6 +67,7 @@ class RunningTrial:
     heard_at: float
     slice_seconds: float
     started: bool = False
+    stored: str | None = None
     unwritten_seconds: float = 0.0
 
 
@@ -83,8 +93,8 @@ class SearchDriver:
             a search's, of ``config`` and a seed of the number's own.
         weights_kept: so many of the best keep their weights; None for all.
         began: when the invocation began, by the clock; None for now.
-        exclude: takes a host whose storage is lost, and why; gives it no more trials and returns
-            True, or False where no other host is left. None: there is no other.
+        exclude: takes a node whose storage is lost, and why; gives it no more trials and returns
+            True, or False where no other node is left. None: there is no other.
     """
 
     def __init__(
@@ -118,9 +128,11 @@ class SearchDriver:
         self._began = clock() if began is None else began
         self._weights_dropped: set[int] = set()
         self._failures: Counter[str] = Counter()
-        self._exclude = exclude or (lambda host, why: False)
+        self._exclude = exclude or (lambda node, why: False)
+        self._files_stored = 0
         self._storage_failures_on: Counter[str] = Counter()
         self._storage_failures_of: Counter[int] = Counter()
+        self._storage_failed_at: dict[int, int] = {}
         self._device_seconds = device_seconds(study.get_trials())
 
     def tidy(self) -> None:
@@ -296,12 +308,19 @@ class SearchDriver:
         trial.host = report.host
         trial.value = report.value if report.value is not None else trial.value
         trial.slice_seconds = max(trial.slice_seconds, report.seconds)
-        if report.checkpoint is not None or report.weights is not None:
-            self._storage_failures_on.pop(report.host, None)
+        self._hear_of_files(trial, report)
         trial.unwritten_seconds += report.seconds
         self._device_seconds += report.seconds
         if report.kind != SLICE or report.checkpoint is not None:
             self._write_seconds(report.number)
+
+    def _hear_of_files(self, trial: RunningTrial, report: SliceReport) -> None:
+        """Note that the storage took a file: not where a checkpoint is reported a second time."""
+        path = report.weights or (report.checkpoint.path if report.checkpoint else None)
+        if path is not None and path != trial.stored:
+            trial.stored = path
+            self._files_stored += 1
+            self._storage_failures_on.pop(report.node, None)
 
     def _verdict(self, report: SliceReport) -> Verdict:
         number, attempt, value = report.number, report.attempt, report.value
@@ -352,23 +371,34 @@ class SearchDriver:
     def _storage_failed(self, report: SliceReport) -> None:
         """Put a trial back to waiting; drain where the storage fails for every trial.
 
-        A write that fails is no trial's fault, unless it fails for this one again and again while it
-        succeeds for others. A checkpoint that cannot be read is, unless nothing can be.
+        That is no trial's fault, unless it fails for this one again and again while others' files are
+        taken in between. A checkpoint that the driver does not find either is gone: its trial
+        begins anew.
         """
-        reason = report.reason or "the storage failed"
-        self._storage_failures_on[report.host] += 1
-        self._storage_failures_of[report.number] += 1
-        if self._storage_failures_on[report.host] >= STORAGE_LOST_AFTER:
-            if self._exclude(report.host, reason):
-                del self._storage_failures_on[report.host]
+        number, reason = report.number, report.reason or "the storage failed"
+        self._storage_failures_on[report.node] += 1
+        if self._storage_failures_on[report.node] >= STORAGE_LOST_AFTER:
+            if self._exclude(report.node, reason):
+                del self._storage_failures_on[report.node]
             else:
                 self.storage_lost = reason
                 self.drain(f"the storage failed {STORAGE_LOST_AFTER} times in a row: {reason}")
-        own = (
-            report.kind == UNREADABLE
-            or self._storage_failures_of[report.number] > STORAGE_LOST_AFTER
-        )
-        self._interrupt(report.number, report.attempt, reason, counts=own)
+        if self._files_stored > self._storage_failed_at.get(number, -1):
+            self._storage_failures_of[number] += 1
+        self._storage_failed_at[number] = self._files_stored
+        counts = self._storage_failures_of[number] > STORAGE_LOST_AFTER
+        self._interrupt(number, report.attempt, reason, counts=counts)
+        if report.kind == UNREADABLE and self._is_gone(number):
+            self.study.forget_checkpoint(number)
+
+    def _is_gone(self, number: int) -> bool:
+        stored = self.study.get_trial(number).system_attrs.get(CHECKPOINT)
+        try:
+            return stored is not None and not self._storage.read(stored["path"])
+        except FileNotFoundError:
+            return True
+        except OSError:  # it may be there
+            return False
 
     def _interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> None:
         self._write_seconds(number)

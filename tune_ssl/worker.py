@@ -63,6 +63,7 @@ class SliceReport:
         weights: path of the evaluated network, at the end.
         reason: an exception's type and message, in one line.
         error: its traceback.
+        node: the cluster's name of the node it ran on; empty where there is no cluster.
     """
 
     number: int
@@ -79,6 +80,7 @@ class SliceReport:
     reason: str | None = None
     error: str | None = None
     host: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,15 +324,15 @@ class _UnwritableError(Exception):
     """The storage did not take a file: no trial's fault."""
 
 
-def broke_the_process(report: SliceReport) -> bool:
-    """Return whether a failure leaves a process in which no other trial can run.
+def ends_the_worker(report: SliceReport) -> bool:
+    """Return whether a worker shall run no other trial after this.
 
-    After an illegal access or a failed assertion on a GPU every later call of its process fails, too.
+    Its storage failed, which may be its node's fault. Or a call on a GPU did: after an illegal access
+    or a failed assertion every later call of that process fails, too.
     """
     reason = report.reason or ""
-    return report.kind == ERROR and (
-        "CUDA error" in reason or reason.startswith("AcceleratorError")
-    )
+    on_gpu = "CUDA error" in reason or reason.startswith("AcceleratorError")
+    return report.kind in (UNREADABLE, UNWRITABLE) or (report.kind == ERROR and on_gpu)
 
 
 def _one_line(error: Exception) -> str:

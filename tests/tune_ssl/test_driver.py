@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 
 import pytest
 import yaml
@@ -28,8 +29,17 @@ from tune_ssl.driver import HOPELESS_AFTER, STORAGE_LOST_AFTER, WEIGHTS_KEPT, Li
 from tune_ssl.journal import RunJournal
 from tune_ssl.run import trial_seed
 from tune_ssl.storage import RunStorage
-from tune_ssl.study import CHECKPOINT, REASON, RESULT, SECONDS, WITHOUT_PROGRESS, Verdict
-from tune_ssl.worker import ERROR, RUNG, SLICE, UNWRITABLE, Lengths, SliceReport
+from tune_ssl.study import ATTEMPT, CHECKPOINT, REASON, RESULT, SECONDS, WITHOUT_PROGRESS, Verdict
+from tune_ssl.worker import (
+    ERROR,
+    RUNG,
+    SLICE,
+    UNWRITABLE,
+    Lengths,
+    SliceReport,
+    TrialRunner,
+    _UnreadableError,
+)
 from tune_ssl.workflows.driving import how_it_ended
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -597,11 +607,64 @@ class TestLostStorage:
         assert run.states().count("FAIL") == 1
         assert run.driver.counts().finished == 6
 
+    @pytest.mark.parametrize("slots", [1, 2])
+    def test_a_checkpoint_only_one_node_cannot_read_is_kept_and_not_counted(
+        self, new_run, monkeypatch, slots
+    ):
+        """Its mount is gone, say; the driver reads the file."""
+        run = new_run(exclude=lambda node, why: True)
+        workers = run.workers(slots=slots)
+        workers.fill()
+        while "rung 3" not in run.study.get_trial(0).user_attrs:
+            workers.turn()
+        run.driver.lost(0, 1, "gone")
+        workers.busy.clear()
+        stored = run.study.get_trial(0).system_attrs[CHECKPOINT]
+
+        def cannot_read(runner, path):
+            raise _UnreadableError(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(TrialRunner, "_from_storage", cannot_read)
+            for _ in range(7):
+                workers.fill()
+                workers.turn()
+        trial = run.study.get_trial(0)
+        assert trial.system_attrs[CHECKPOINT] == stored
+        assert trial.system_attrs.get(WITHOUT_PROGRESS, 0) <= 1
+        run.workers().run()
+        assert "FAIL" not in run.states()
+
+    def test_one_that_is_gone_lets_its_trial_begin_anew(self, new_run):
+        run = new_run()
+        workers = run.workers()
+        workers.fill()
+        while "rung 3" not in run.study.get_trial(0).user_attrs:
+            workers.turn()
+        run.driver.lost(0, 1, "gone")
+        for path in checkpoints_in(run):
+            shutil.rmtree(run.file(path))
+        run.finish()
+        assert run.states()[0] == "COMPLETE"
+        assert run.driver.storage_lost is None
+        assert run.study.get_trial(0).system_attrs[ATTEMPT] == 3  # the second found nothing
+
+    def test_a_checkpoint_reported_twice_is_one_success(self, new_run):
+        run = new_run()
+        workers = run.workers()
+        workers.fill()
+        while not (reports := workers.turn())[0].checkpoint:
+            pass
+        again = dataclasses.replace(reports[0], kind=SLICE, value=None)
+        run.driver._storage_failures_on[""] = 2
+        run.driver.handle(again)
+        assert run.driver._storage_failures_on[""] == 2
+
     def test_a_host_is_excluded_while_others_are_left(self, new_run):
         excluded = []
 
-        def exclude(host, why):
-            excluded.append((host, why))
+        def exclude(node, why):
+            excluded.append((node, why))
             return len(excluded) == 1
 
         run = new_run(exclude=exclude)
@@ -611,7 +674,7 @@ class TestLostStorage:
         while not run.driver.draining:
             reports += workers.turn()
             workers.fill()
-        assert [host for host, _ in excluded] == [reports[-1].host] * 2
+        assert [node for node, _ in excluded] == [reports[-1].node] * 2
         assert [r.kind for r in reports].count(UNWRITABLE) == 2 * STORAGE_LOST_AFTER
         assert run.driver.storage_lost
 

@@ -157,8 +157,10 @@ class TestDescription:
         kept = {name: value for name, value in machine.versions().items() if value != "missing"}
         assert kept == {"python": found["python"], "tune-ssl": found["tune-ssl"]}
 
-    def test_ours_is_that_of_the_code_that_runs(self):
+    def test_ours_is_that_of_the_code_that_runs(self, monkeypatch):
         assert machine.versions()["tune-ssl"] == metadata.version("tune-ssl")
+        monkeypatch.setattr(machine, "__version__", "9.9.9")
+        assert machine.versions()["tune-ssl"] == "9.9.9"
 
     def test_it_is_plain_and_holds_nothing_of_the_environment(self, monkeypatch):
         monkeypatch.setenv("TUNE_SSL_TEST_SECRET", "hunter2-hunter2")

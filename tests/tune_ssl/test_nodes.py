@@ -14,6 +14,11 @@ from tune_ssl.on_ray.scheduler import DriverScheduler
 from tune_ssl.on_ray.trainable import REPORT
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Verdict
+from tune_ssl.worker import END, ERROR, RUNG, UNWRITABLE, SliceReport
+
+
+def report(kind: str, reason: str | None = None) -> SliceReport:
+    return SliceReport(number=0, attempt=1, step=3, kind=kind, seconds=1.0, reason=reason)
 
 
 class FakeRay:
@@ -24,14 +29,14 @@ class FakeRay:
     def __init__(self, storage: RunStorage, hosts: dict[str, str]) -> None:
         self.storage, self.hosts = storage, hosts
         self.answering: set[str] = set()
-        self.killed: list[str] = []
+        self.dead: set[str] = set()
 
     def nodes(self):
         return [
             {
                 "NodeID": node,
                 "NodeManagerHostname": host,
-                "Alive": True,
+                "Alive": node not in self.dead,
                 "Resources": {"CPU": 1},
             }
             for node, host in self.hosts.items()
@@ -50,9 +55,6 @@ class FakeRay:
 
     def get(self, reference):
         return {"versions": versions(), "problem": None}
-
-    def kill(self, actor):
-        self.killed.append(actor)
 
 
 @pytest.fixture
@@ -91,37 +93,35 @@ def test_where_none_answers_the_search_does_not_begin(cluster):
         guard.prove_all()
 
 
-def test_an_excluded_host_gets_no_trials_and_the_last_is_not_excluded(cluster):
-    ray, guard = cluster(a="one", b="one", c="two")
+def test_an_excluded_node_gets_no_trials_and_the_last_that_lives_is_not_excluded(cluster):
+    ray, guard = cluster(a="one", b="two", c="three")
     ray.answering = {"a", "b", "c"}
     guard.prove_all()
-    assert guard.serves("one")
-    assert guard.exclude("one", "its disk is full")
-    assert guard.allowed == {"c"}
-    assert not guard.serves("one")
+    ray.dead.add("c")
+    assert guard.exclude("a", "its disk is full")
+    assert "a" not in guard.allowed
     assert guard.poll() == ["node one gets no more trials: its disk is full"]
+    assert guard.exclude("a", "its disk is full")  # what it had still taken
     assert guard.poll() == []
-    assert not guard.exclude("two", "its disk is full")
-    assert guard.allowed == {"c"}
+    assert not guard.exclude("b", "its disk is full")
+    assert "b" in guard.allowed
     ray.hosts["d"] = "one"  # mended, it joins anew
     ray.answering.add("d")
     assert guard.poll() == ["node one passed its checks."]
-    assert guard.serves("one")
+    assert "d" in guard.allowed
 
 
-@pytest.mark.parametrize(("host", "killed"), [("one", ["actor"]), ("two", [])])
-def test_a_worker_of_an_excluded_host_is_given_no_other_trial(cluster, monkeypatch, host, killed):
-    ray, guard = cluster(a="one", b="two")
-    monkeypatch.setattr("tune_ssl.on_ray.scheduler.ray", ray)
-    ray.answering = {"a", "b"}
-    guard.prove_all()
-    driver = SimpleNamespace(handle=lambda report: Verdict.STOP, draining=None)
-    trial = SimpleNamespace(temporary_state=SimpleNamespace(ray_actor="actor"))
-    scheduler = DriverScheduler(driver, guard)
-    guard.exclude("one", "its disk is full")
-    report = SimpleNamespace(host=host)
-    assert scheduler.on_trial_result(None, trial, {REPORT: report}) == "STOP"
-    assert ray.killed == killed
+def scheduled(report, verdict=Verdict.STOP) -> str:
+    driver = SimpleNamespace(handle=lambda report: verdict, draining=None)
+    return DriverScheduler(driver).on_trial_result(None, SimpleNamespace(), {REPORT: report})
+
+
+def test_a_worker_that_shall_run_nothing_more_is_let_raise():
+    assert scheduled(report(UNWRITABLE)) == "CONTINUE"
+    assert scheduled(report(ERROR, "CUDA error: misaligned address")) == "CONTINUE"
+    assert scheduled(report(ERROR, "ValueError: no such class")) == "STOP"
+    assert scheduled(report(END)) == "STOP"
+    assert scheduled(report(RUNG), Verdict.CONTINUE) == "CONTINUE"
 
 
 def test_what_waits_is_asked_for_anew_some_time_after_nodes_joined_or_were_excluded(
@@ -134,7 +134,7 @@ def test_what_waits_is_asked_for_anew_some_time_after_nodes_joined_or_were_exclu
     monkeypatch.setattr("tune_ssl.on_ray.scheduler.time", SimpleNamespace(monotonic=lambda: now[0]))
     scheduler = DriverScheduler(SimpleNamespace(), guard)
     assert not scheduler._waits_for_old_nodes()
-    guard.exclude("one", "its disk is full")
+    guard.exclude("a", "its disk is full")
     assert not scheduler._waits_for_old_nodes()
     now[0] += 11.0
     assert scheduler._waits_for_old_nodes()

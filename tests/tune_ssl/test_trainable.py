@@ -6,34 +6,47 @@ from types import SimpleNamespace
 
 import pytest
 
+from tune_ssl.on_ray import trainable
 from tune_ssl.on_ray.trainable import REPORT, TrialTrainable
-from tune_ssl.worker import ERROR, RUNG, SliceReport
+from tune_ssl.worker import ERROR, RUNG, UNWRITABLE, SliceReport
 
 
-def actor_with(report: SliceReport) -> TrialTrainable:
-    actor = TrialTrainable.__new__(TrialTrainable)
-    actor._runner, actor._waiting = SimpleNamespace(slice=lambda: report), None
-    return actor
+@pytest.fixture
+def actor_with(monkeypatch):
+    """Make an actor whose runner reports so much, on node a."""
+    context = SimpleNamespace(get_node_id=lambda: "a")
+    monkeypatch.setattr(trainable.ray, "get_runtime_context", lambda: context)
+
+    def make(report: SliceReport) -> TrialTrainable:
+        actor = TrialTrainable.__new__(TrialTrainable)
+        actor._runner, actor._waiting = SimpleNamespace(slice=lambda: report), None
+        actor._ended = None
+        return actor
+
+    return make
 
 
 def report(kind: str, reason: str | None = None) -> SliceReport:
-    return SliceReport(
-        number=0,
-        attempt=1,
-        step=3,
-        kind=kind,
-        seconds=1.0,
-        reason=reason,
-        error=f"Traceback\n{reason}",
-    )
+    return SliceReport(number=0, attempt=1, step=3, kind=kind, seconds=1.0, reason=reason)
 
 
 @pytest.mark.parametrize("given", [report(RUNG), report(ERROR, "ValueError: no such class")])
-def test_a_report_is_handed_on_whole(given):
-    assert actor_with(given).step() == {REPORT: given}
+def test_a_report_says_on_which_node_it_was_made_and_the_actor_goes_on(actor_with, given):
+    actor = actor_with(given)
+    for _ in range(2):
+        handed_on = actor.step()[REPORT]
+        assert (handed_on.node, handed_on.kind, handed_on.reason) == ("a", given.kind, given.reason)
 
 
-def test_a_broken_process_is_left_by_raising_so_that_tune_drops_it():
-    broken = report(ERROR, "AcceleratorError: CUDA error: device-side assert triggered")
-    with pytest.raises(RuntimeError, match="device-side assert"):
-        actor_with(broken).step()
+@pytest.mark.parametrize(
+    "given",
+    [
+        report(ERROR, "AcceleratorError: CUDA error: device-side assert triggered"),
+        report(UNWRITABLE, "step-000003.pt cannot be written: No space left on device"),
+    ],
+)
+def test_after_what_ends_a_worker_it_raises_so_that_tune_drops_it(actor_with, given):
+    actor = actor_with(given)
+    assert actor.step()[REPORT].kind == given.kind
+    with pytest.raises(RuntimeError, match="device"):
+        actor.step()

@@ -29,7 +29,7 @@ from tune_ssl.worker import (
     Lengths,
     Task,
     TrialRunner,
-    broke_the_process,
+    ends_the_worker,
 )
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -194,7 +194,7 @@ class TestSlices:
         assert len(before) == 2
 
 
-class TestBrokenProcesses:
+class TestEndsOfWorkers:
     @pytest.mark.parametrize(
         ("error", "broken"),
         [
@@ -207,7 +207,7 @@ class TestBrokenProcesses:
     def test_a_gpu_s_error_leaves_a_process_in_which_nothing_runs(self, bench, error, broken):
         fault = Fault(where="run", step=2, error=error)
         report = bench(fault=fault).begin().slices()[-1]
-        assert broke_the_process(report) is broken
+        assert ends_the_worker(report) is broken
 
 
 class TestCheckpoints:

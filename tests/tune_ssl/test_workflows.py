@@ -546,7 +546,7 @@ class TestOutcome:
         assert run.states() == ["PRUNED"] * 6
         outcome = self.outcome(run)
         assert outcome.exit_code == 4
-        assert "no trial gave a value; most often: the device had too little" in outcome.message
+        assert "no trial ended well; most often: the device had too little" in outcome.message
 
     def test_of_a_joint_search_it_says_where_the_trials_went(self, tmp_path):
         config = small_config(alg=("mean_teacher", "ict"), trials=8)

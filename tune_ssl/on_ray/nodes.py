@@ -88,19 +88,17 @@ class NodeGuard:
         told, self._messages = self._messages, []
         return told + self._collect(timeout=0.0)
 
-    def exclude(self, host: str, problem: str) -> bool:
-        """Give a host no more trials; False, and nothing done, where no other host is left."""
-        others = {node_id for node_id in self.allowed if self._hosts[node_id] != host}
-        if not others:
+    def exclude(self, node_id: str, problem: str) -> bool:
+        """Give a node no more trials; False, and nothing done, where no other is alive."""
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if not self.allowed & alive - {node_id}:
             return False
-        self.allowed &= others
-        self.problems[host] = problem
-        self._messages.append(f"node {host} gets no more trials: {problem}")
+        if node_id in self.allowed:
+            self.allowed.remove(node_id)
+            host = self._hosts[node_id]
+            self.problems[host] = problem
+            self._messages.append(f"node {host} gets no more trials: {problem}")
         return True
-
-    def serves(self, host: str) -> bool:
-        """Return whether a host may have trials."""
-        return any(self._hosts[node_id] == host for node_id in self.allowed)
 
     def _ask_new_nodes(self) -> None:
         for node in ray.nodes():

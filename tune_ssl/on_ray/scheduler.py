@@ -15,7 +15,7 @@ from tune_ssl.driver import SearchDriver
 from tune_ssl.on_ray.nodes import NodeGuard
 from tune_ssl.on_ray.trainable import REPORT, TASK
 from tune_ssl.study import Verdict
-from tune_ssl.worker import Task
+from tune_ssl.worker import Task, ends_the_worker
 
 SILENT_SECONDS = 300.0
 DRAIN_SECONDS = 20.0
@@ -50,9 +50,9 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
         """Pass the report on; stop the trial, let it continue, or have it stored."""
         report = result[REPORT]
         verdict = self._driver.handle(report)
+        if ends_the_worker(report):  # its next step raises: stopped, it would get another trial
+            return str(TrialScheduler.CONTINUE)
         if verdict is not Verdict.CONTINUE:
-            if self._guard is not None and not self._guard.serves(report.host):
-                ray.kill(trial.temporary_state.ray_actor)  # or Tune gives it the next trial
             return str(TrialScheduler.STOP)
         if self._driver.draining:
             stored = trial.temporary_state.ray_actor.store_checkpoint.remote()

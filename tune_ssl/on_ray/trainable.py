@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import ray
@@ -9,7 +10,7 @@ from ray import tune
 
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Checkpoint
-from tune_ssl.worker import Lengths, Task, TrialRunner, broke_the_process
+from tune_ssl.worker import Lengths, Task, TrialRunner, ends_the_worker
 
 TASK = "task"
 NODES = "nodes"
@@ -37,19 +38,28 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._factory = factory[0]
         self._parts = (RunStorage(storage), rungs, lengths)
         self._runner: TrialRunner | None = None
+        self._ended: str | None = None
         self._waiting: Task | None = _task(config)
 
     def step(self) -> dict[str, Any]:
-        """Run one slice. The report travels as one object: Tune would flatten a mapping."""
+        """Run one slice. The report travels as one object: Tune would flatten a mapping.
+
+        Raises:
+            RuntimeError: what was reported before ends this worker. Tune drops an actor that raises,
+                and no other.
+        """
+        if self._ended is not None:
+            raise RuntimeError(self._ended)
         if self._runner is None:
             storage, rungs, lengths = self._parts
             self._runner = TrialRunner(ray.get(self._factory), storage, rungs, lengths=lengths)
         if self._waiting is not None:
             self._runner.begin(self._waiting)
             self._waiting = None
-        report = self._runner.slice()
-        if broke_the_process(report):  # raised, so that Tune drops this actor and takes another
-            raise RuntimeError(report.error)
+        node = ray.get_runtime_context().get_node_id()
+        report = dataclasses.replace(self._runner.slice(), node=node)
+        if ends_the_worker(report):
+            self._ended = report.reason or report.kind
         return {REPORT: report}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -199,8 +199,8 @@ def _outcome(
     if records:
         write_yaml(directory.best_path, records)
     code, message = how_it_ended(driver, directory)
-    if code == DONE and not any(trial.value is not None for trial in driver.study.get_trials()):
-        code, message = ALL_FAILED, f"no trial gave a value; most often: {_usual_reason(driver)}"
+    if code == DONE and not records:
+        code, message = ALL_FAILED, f"no trial ended well; most often: {_usual_reason(driver)}"
     directory.log_event("finished", exit_code=code, message=message)
     return Outcome(
         exit_code=code,
