@@ -110,7 +110,8 @@ def test_an_object_store_keeps_what_a_folder_keeps(calm: Path, bucket: str, tmp_
 
 def test_a_loss_that_is_not_finite_ends_its_trial_without_a_value(tmp_path: Path):
     ended = harmed(tmp_path, "nan:10")
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 4, ended.stderr
+    assert "no trial ended well" in ended.stderr
     trials = trials_of(tmp_path / "runs" / "run")
     assert {trial.state for trial in trials} == {TrialState.PRUNED}
     diverged = [trial for trial in trials if 6 in trial.intermediate_values and trial.value is None]
@@ -128,6 +129,7 @@ def test_a_disk_that_still_takes_the_journal_stops_the_search_and_fails_no_trial
     assert ended.returncode == 1, ended.stderr
     assert "No space left on device" in ended.stderr
     assert "tune-ssl resume" in ended.stderr
+    assert "ERROR" not in ended.stderr  # Tune has its own words for it
     states = [trial.state for trial in trials_of(tmp_path / "runs" / "run")]
     assert not {TrialState.FAIL, TrialState.RUNNING} & set(states)
     assert TrialState.WAITING in states

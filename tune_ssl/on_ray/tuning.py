@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +23,9 @@ TUNE_SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 os.environ.update(TUNE_SETTINGS)
+logging.getLogger("ray.tune.tune").setLevel(
+    logging.CRITICAL
+)  # says what the driver has said better
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402

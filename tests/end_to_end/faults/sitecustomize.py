@@ -139,10 +139,9 @@ def in_storage(module) -> None:
         if POINT == "forbidden":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         if POINT == "full" and path.suffix in (".pt", ".safetensors"):
-            countdown.is_over()
-            if countdown.left < 0:
+            if os.path.exists(MARK) or (countdown.is_over() and mark()):  # for every process
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        if POINT == "share" and path.suffix == ".pt" and countdown.is_over():
+        if POINT == "share" and path.suffix == ".pt" and countdown.is_over() and mark():
             with full_at(len(data) // 2):
                 original(path, data)
         if POINT == "orphan" and path.suffix == ".pt" and countdown.is_over() and mark():
