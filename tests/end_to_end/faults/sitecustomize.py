@@ -138,9 +138,9 @@ def in_storage(module) -> None:
             kill_the_driver()
         if POINT == "forbidden":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        if POINT == "full" and path.suffix in (".pt", ".safetensors"):
-            if os.path.exists(MARK) or (countdown.is_over() and mark()):  # for every process
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        large = path.suffix in (".pt", ".safetensors")
+        if POINT == "full" and large and is_full_for_every_process():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if POINT == "share" and path.suffix == ".pt" and countdown.is_over() and mark():
             with full_at(len(data) // 2):
                 original(path, data)
@@ -155,6 +155,10 @@ def in_storage(module) -> None:
             kill_the_driver()
 
     module.write_atomically = write
+
+
+def is_full_for_every_process() -> bool:
+    return os.path.exists(MARK) or (countdown.is_over() and mark())
 
 
 def wait_for_another_attempt(checkpoint) -> None:
