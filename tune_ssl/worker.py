@@ -316,11 +316,15 @@ def is_of_an_attempt(name: str) -> bool:
     return name.startswith(("attempt-", "weights-"))
 
 
-class _UnreadableError(Exception):
+class _StorageError(Exception):
+    """Its message says which file, and what the storage said."""
+
+
+class _UnreadableError(_StorageError):
     """The storage did not give a trial's checkpoint back."""
 
 
-class _UnwritableError(Exception):
+class _UnwritableError(_StorageError):
     """The storage did not take a file: no trial's fault."""
 
 
@@ -336,8 +340,10 @@ def ends_the_worker(report: SliceReport) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    """Return an exception's type and the first line of its message."""
+    """Return an exception's type and the first line of its message; of ours the message says it all."""
     message = str(error).strip().splitlines()
+    if isinstance(error, _StorageError):
+        return message[0]
     return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
 
 

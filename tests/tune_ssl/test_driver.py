@@ -559,6 +559,7 @@ class TestLostStorage:
         )
         workers.run()
         run.driver.close("the driver ended")
+        assert run.driver.storage_lost.startswith(f"{run.directory.path}/trials/")
         assert "No space left on device" in run.driver.storage_lost
         assert not {"FAIL", "RUNNING"} & set(run.states())
         assert all(t.system_attrs.get(WITHOUT_PROGRESS, 0) == 0 for t in run.trials())
