@@ -105,3 +105,24 @@ def test_what_the_page_says_of_the_recorded_table_is_in_it():
     promised = [100 * (row["search_validation"] - row["validation"]) for row in kept["cells"]]
     assert [round(min(promised)), round(max(promised))] == [3, 12]
     assert kept["winner"].startswith("mixmatch")
+
+
+def test_the_page_s_figures_in_words_are_those_of_the_recorded_table():
+    kept = recorded("digits-20")
+    page = " ".join((Path(__file__).parents[2] / "docs/digits.md").read_text().split())
+    rows = {row["name"]: row for row in kept["cells"]}
+    gains = [100 * r["minus_control"]["mean"] for r in rows.values() if r["verdict"] == "better"]
+    assert f"by {min(gains):.0f} to {max(gains):.0f} points" in page
+    shown = [100 * row["search_validation"] for row in rows.values()]
+    assert f"showed {min(shown):.0f} to {max(shown):.0f} %" in page
+    behind = [
+        100 * (rows[f"{method} / {name}"]["test"]["mean"] - rows[f"{method} / kl"]["test"]["mean"])
+        for method in ("pi_model", "mean_teacher")
+        for name in ("mse", "l1", "js")
+    ]
+    assert f"by {min(behind):.1f} to {max(behind):.1f} points" in page
+    of_mixmatch = [100 * row["test"]["mean"] for row in rows.values() if "mixmatch" in row["name"]]
+    assert f"({min(of_mixmatch):.0f} to {max(of_mixmatch):.0f} %)" in page
+    retrainings = rows["ict / l1"]["searched"][0]["retrainings"]
+    worst = min(line["test_accuracy"] for line in retrainings)
+    assert f"down to {100 * worst:.0f} %" in page
