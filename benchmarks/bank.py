@@ -15,7 +15,6 @@ images are used for nothing else: nothing is chosen on the bank.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import sys
@@ -141,7 +140,7 @@ def retrain(job: Job) -> dict[str, Any]:
 
     record = configurations(job.method)[job.which]
     given = record | {"seed": job.draw, "split_seed": job.draw}
-    config = dataclasses.replace(TrainingConfig.from_record(given), threads=1)
+    config = TrainingConfig.from_record(given)
     began = time.monotonic()
     found = classified(config, prepare(config.data))
     return {

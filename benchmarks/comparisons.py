@@ -32,7 +32,7 @@ from tune_ssl.statistics.repeats import over_searches
 from tune_ssl.text import percent
 from tune_ssl.trial import unpack_correct
 from tune_ssl.views.compared import format_compared
-from tune_ssl.views.judged import points_text
+from tune_ssl.views.judged import interval_text, points_text
 
 RECORD = Path(__file__).with_name("comparisons.json")
 
@@ -163,14 +163,15 @@ def as_text(result: Mapping[str, Any]) -> str:
 
 def matrix(result: Mapping[str, Any]) -> str:
     """Return test accuracies with their intervals, a row for each method, a column for each divergence."""
-    columns = [name for name in DIVERGENCE_NAMES if name in _by_divergence(result)]
+    there = {_divergence(row) for row in result["cells"]}
+    columns = [name for name in DIVERGENCE_NAMES if name in there]
     lines = [["method", *columns], ["---"] * (1 + len(columns))]
     for method in ALGORITHM_NAMES:
-        cells = {_divergence(row): row for row in result["cells"] if row["algorithm"] == method}
+        own = [row for row in result["cells"] if row["algorithm"] == method]
+        cells = {_divergence(row) or columns[0]: row for row in own}  # without one: the first
         if cells:
-            named = [_accuracy(cells.get(column)) for column in columns]
-            alone = cells.get(None)
-            lines.append([method, *(named if alone is None else _once(alone, len(columns)))])
+            tests = [cells[name]["test"] if name in cells else None for name in columns]
+            lines.append([method, *("" if test is None else interval_text(test) for test in tests)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -205,25 +206,9 @@ def apart_text(result: Mapping[str, Any]) -> str:
     )
 
 
-def _by_divergence(result: Mapping[str, Any]) -> set[str | None]:
-    return {_divergence(row) for row in result["cells"]}
-
-
 def _divergence(row: Mapping[str, Any]) -> str | None:
     (name,) = row["divergences"]
     return None if name is None else str(name)
-
-
-def _accuracy(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    test = row["test"]
-    return f"{percent(test['mean'])} ({100 * test['low']:.1f} to {100 * test['high']:.1f})"
-
-
-def _once(row: Mapping[str, Any], columns: int) -> list[str]:
-    """Return a method's only accuracy in the first column: it has no divergence."""
-    return [_accuracy(row), *[""] * (columns - 1)]
 
 
 def _options() -> argparse.Namespace:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -131,8 +131,7 @@ class SearchDriver:
         self._exclude = exclude or (lambda node, why: False)
         self._files_stored = 0
         self._storage_failures_on: Counter[str] = Counter()
-        self._storage_failures_of: Counter[int] = Counter()
-        self._storage_failed_at: dict[int, int] = {}
+        self._storage_failed_at: defaultdict[int, set[int]] = defaultdict(set)
         self._device_seconds = device_seconds(study.get_trials())
 
     def tidy(self) -> None:
@@ -383,10 +382,9 @@ class SearchDriver:
             else:
                 self.storage_lost = reason
                 self.drain(f"the storage failed {STORAGE_LOST_AFTER} times in a row: {reason}")
-        if self._files_stored > self._storage_failed_at.get(number, -1):
-            self._storage_failures_of[number] += 1
-        self._storage_failed_at[number] = self._files_stored
-        counts = self._storage_failures_of[number] > STORAGE_LOST_AFTER
+        failed_at = self._storage_failed_at[number]  # in files that were taken by then
+        failed_at.add(self._files_stored)
+        counts = len(failed_at) > STORAGE_LOST_AFTER
         self._interrupt(number, report.attempt, reason, counts=counts)
         if report.kind == UNREADABLE and self._is_gone(number):
             self.study.forget_checkpoint(number)

@@ -18,7 +18,6 @@ from typing import Any
 
 from tune_ssl import __version__
 
-OWN = "tune-ssl"
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn")
 DASHBOARD_PORT = 8265
 
@@ -116,7 +115,7 @@ def versions() -> dict[str, str]:
 
     Ours is that of the code that runs: code that was shipped to a node (``--ship-code``) is not installed.
     """
-    found = {"python": platform.python_version(), OWN: __version__}
+    found = {"python": platform.python_version(), "tune-ssl": __version__}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

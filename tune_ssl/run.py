@@ -601,31 +601,30 @@ def run_lock(directory: RunDirectory, *, steal: bool = False) -> Iterator[None]:
 
 
 def _take_lock(file: TextIO, directory: RunDirectory, steal: bool) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while (holder := _taken_by(file, steal)) is not None:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"run {directory.name!r} is held by another driver ({holder}); allowed: one at a "
+                "time; wait for it or stop it, and where that driver is gone and the file system has no "
+                "locks, add --steal-lock."
+            )
+        time.sleep(0.05)
+
+
+def _taken_by(file: TextIO, steal: bool) -> str | None:
+    """Take a lock and return None, or return who has it."""
     import fcntl
 
-    deadline = time.monotonic() + LOCK_SECONDS
-    held = True
-    while held:
-        file.seek(0)
-        holder = file.read()
-        held = False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held = True
-        except OSError:  # a file system without locks: only the content tells
-            held = bool(holder) and not steal
-            break
-        if time.monotonic() > deadline:
-            break
-        if held:
-            time.sleep(0.05)
-    if held:
-        raise UserError(
-            f"run {directory.name!r} is held by another driver ({holder or 'unknown'}); allowed: one at a "
-            "time; wait for it or stop it, and where that driver is gone and the file system has no "
-            "locks, add --steal-lock."
-        )
+    file.seek(0)
+    holder = file.read()
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder or "unknown"
+    except OSError:  # a file system without locks: only the content tells
+        return None if steal or not holder else holder
+    return None
 
 
 class _Loader(yaml.SafeLoader):

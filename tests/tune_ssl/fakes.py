@@ -29,7 +29,7 @@ from tune_ssl.run import RunConfig, RunDirectory, trial_seed
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import FOREIGN, FirstTrial, SearchStudy, Verdict, first_trials
 from tune_ssl.trial import Measured, pack_correct
-from tune_ssl.worker import Lengths, TrialRunner
+from tune_ssl.worker import Lengths, SliceReport, TrialRunner
 
 NUM_CLASSES = 10
 RUNGS = (3, 9, 27)
@@ -196,6 +196,11 @@ class FakeFactory:
 
     def verify(self):
         """Nothing is shared."""
+
+
+def bare_report(kind: str, reason: str | None = None) -> SliceReport:
+    """Return a report of the first attempt of trial 0, at step 3, without anything else."""
+    return SliceReport(number=0, attempt=1, step=3, kind=kind, seconds=1.0, reason=reason)
 
 
 def quality(parameters) -> float:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from ssl_core.errors import UserError
+from tests.tune_ssl.fakes import bare_report
 from tune_ssl.machine import versions
 from tune_ssl.on_ray import nodes
 from tune_ssl.on_ray.nodes import NodeGuard, Requirements
@@ -14,11 +15,7 @@ from tune_ssl.on_ray.scheduler import DriverScheduler
 from tune_ssl.on_ray.trainable import REPORT
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Verdict
-from tune_ssl.worker import END, ERROR, RUNG, UNWRITABLE, SliceReport
-
-
-def report(kind: str, reason: str | None = None) -> SliceReport:
-    return SliceReport(number=0, attempt=1, step=3, kind=kind, seconds=1.0, reason=reason)
+from tune_ssl.worker import END, ERROR, RUNG, UNWRITABLE
 
 
 class FakeRay:
@@ -117,11 +114,11 @@ def scheduled(report, verdict=Verdict.STOP) -> str:
 
 
 def test_a_worker_that_shall_run_nothing_more_is_let_raise():
-    assert scheduled(report(UNWRITABLE)) == "CONTINUE"
-    assert scheduled(report(ERROR, "CUDA error: misaligned address")) == "CONTINUE"
-    assert scheduled(report(ERROR, "ValueError: no such class")) == "STOP"
-    assert scheduled(report(END)) == "STOP"
-    assert scheduled(report(RUNG), Verdict.CONTINUE) == "CONTINUE"
+    assert scheduled(bare_report(UNWRITABLE)) == "CONTINUE"
+    assert scheduled(bare_report(ERROR, "CUDA error: misaligned address")) == "CONTINUE"
+    assert scheduled(bare_report(ERROR, "ValueError: no such class")) == "STOP"
+    assert scheduled(bare_report(END)) == "STOP"
+    assert scheduled(bare_report(RUNG), Verdict.CONTINUE) == "CONTINUE"
 
 
 def test_what_waits_is_asked_for_anew_some_time_after_nodes_joined_or_were_excluded(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.tune_ssl.fakes import bare_report
 from tune_ssl.on_ray import trainable
 from tune_ssl.on_ray.trainable import REPORT, TrialTrainable
 from tune_ssl.worker import ERROR, RUNG, UNWRITABLE, SliceReport
@@ -26,11 +27,9 @@ def actor_with(monkeypatch):
     return make
 
 
-def report(kind: str, reason: str | None = None) -> SliceReport:
-    return SliceReport(number=0, attempt=1, step=3, kind=kind, seconds=1.0, reason=reason)
-
-
-@pytest.mark.parametrize("given", [report(RUNG), report(ERROR, "ValueError: no such class")])
+@pytest.mark.parametrize(
+    "given", [bare_report(RUNG), bare_report(ERROR, "ValueError: no such class")]
+)
 def test_a_report_says_on_which_node_it_was_made_and_the_actor_goes_on(actor_with, given):
     actor = actor_with(given)
     for _ in range(2):
@@ -41,8 +40,8 @@ def test_a_report_says_on_which_node_it_was_made_and_the_actor_goes_on(actor_wit
 @pytest.mark.parametrize(
     "given",
     [
-        report(ERROR, "AcceleratorError: CUDA error: device-side assert triggered"),
-        report(UNWRITABLE, "step-000003.pt cannot be written: No space left on device"),
+        bare_report(ERROR, "AcceleratorError: CUDA error: device-side assert triggered"),
+        bare_report(UNWRITABLE, "step-000003.pt cannot be written: No space left on device"),
     ],
 )
 def test_after_what_ends_a_worker_it_raises_so_that_tune_drops_it(actor_with, given):

@@ -52,7 +52,6 @@ class NodeGuard:
         self._storage = RunStorage(requirements.storage)
         self._own_versions = versions()
         self._pending: dict[Any, tuple[str, str, str]] = {}
-        self._hosts: dict[str, str] = {}
         self._messages: list[str] = []
         self._seen: set[str] = set()
         self._polled_at = 0.0
@@ -90,12 +89,13 @@ class NodeGuard:
 
     def exclude(self, node_id: str, problem: str) -> bool:
         """Give a node no more trials; False, and nothing done, where no other is alive."""
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        nodes = {node["NodeID"]: node for node in ray.nodes()}
+        alive = {other for other, node in nodes.items() if node["Alive"]}
         if not self.allowed & alive - {node_id}:
             return False
         if node_id in self.allowed:
             self.allowed.remove(node_id)
-            host = self._hosts[node_id]
+            host = nodes[node_id]["NodeManagerHostname"]
             self.problems[host] = problem
             self._messages.append(f"node {host} gets no more trials: {problem}")
         return True
@@ -131,7 +131,6 @@ class NodeGuard:
             problem = self._problem(reference, probe)
             if problem is None:
                 self.allowed.add(node_id)
-                self._hosts[node_id] = host
                 self.problems.pop(host, None)
                 messages.append(f"node {host} passed its checks.")
             else:

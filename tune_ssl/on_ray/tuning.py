@@ -23,9 +23,8 @@ TUNE_SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 os.environ.update(TUNE_SETTINGS)
-logging.getLogger("ray.tune.tune").setLevel(
-    logging.CRITICAL
-)  # says what the driver has said better
+# It would tell by its own names which trials did not complete; the driver tells it by ours.
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402

@@ -174,8 +174,7 @@ def how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, st
             return ALL_FAILED, "every trial failed; see error.txt in the trials' folders"
         return DONE, f"{counts.finished} trials finished"
     if driver.storage_lost:
-        stopped = f"the search stopped, {driver.storage_lost}; all that is in the journal is kept"
-        return INTERNAL, f"{stopped}; {resumable}"
+        return INTERNAL, _stopped_by(driver.storage_lost, directory)
     if driver.limit_reached:
         return LIMIT, f"{driver.draining}; {resumable}"
     if driver.draining:
@@ -230,9 +229,11 @@ def _saying_how_to_continue(directory: RunDirectory) -> Iterator[None]:
     try:
         yield
     except (JournalWriteError, OSError) as error:
-        raise StoppedError(
-            f"the search stopped, {error}; all that is in the journal is kept; {_continue_with(directory)}"
-        ) from error
+        raise StoppedError(_stopped_by(error, directory)) from error
+
+
+def _stopped_by(why: object, directory: RunDirectory) -> str:
+    return f"the search stopped, {why}; all that is in the journal is kept; {_continue_with(directory)}"
 
 
 def _continue_with(directory: RunDirectory) -> str:
