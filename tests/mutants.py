@@ -1474,8 +1474,8 @@ MUTANTS = (
     Mutant(
         "driver: a full storage is counted against its trials",
         "tune_ssl/driver.py",
-        "counts=counts)\n        if report.kind",
-        "counts=True)\n        if report.kind",
+        "counts=counts)\n\n    def _is_gone",
+        "counts=True)\n\n    def _is_gone",
     ),
     Mutant(
         "driver: a storage that is lost does not stop the search",

@@ -385,18 +385,20 @@ class SearchDriver:
         failed_at = self._storage_failed_at[number]  # in files that were taken by then
         failed_at.add(self._files_stored)
         counts = len(failed_at) > STORAGE_LOST_AFTER
-        self._interrupt(number, report.attempt, reason, counts=counts)
         if report.kind == UNREADABLE and self._is_gone(number):
             self.study.forget_checkpoint(number)
+        self._interrupt(number, report.attempt, reason, counts=counts)
 
     def _is_gone(self, number: int) -> bool:
-        stored = self.study.get_trial(number).system_attrs.get(CHECKPOINT)
+        """Return whether the driver finds nothing where the journal names a trial's checkpoint."""
+        stored = self.study.get_trial(number).system_attrs[CHECKPOINT]
         try:
-            return stored is not None and not self._storage.read(stored["path"])
+            self._storage.read(stored["path"])
         except FileNotFoundError:
             return True
         except OSError:  # it may be there
-            return False
+            pass
+        return False
 
     def _interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> None:
         self._write_seconds(number)

@@ -290,7 +290,7 @@ class SearchStudy:
         return True
 
     def forget_checkpoint(self, number: int) -> None:
-        """Let a waiting trial begin anew, because its checkpoint is gone."""
+        """Let a trial begin anew when it is next run, because its checkpoint is gone."""
         with self.together():
             self._set_system_attribute(number, CHECKPOINT, None)
             self._set_system_attribute(number, BEGAN_AT, 0)

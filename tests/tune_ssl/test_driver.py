@@ -21,6 +21,7 @@ from tests.tune_ssl.fakes import (
     OutOfMemoryError,
     Run,
     Workers,
+    bare_report,
     outcome,
     records_of,
     small_config,
@@ -29,11 +30,21 @@ from tune_ssl.driver import HOPELESS_AFTER, STORAGE_LOST_AFTER, WEIGHTS_KEPT, Li
 from tune_ssl.journal import RunJournal
 from tune_ssl.run import trial_seed
 from tune_ssl.storage import RunStorage
-from tune_ssl.study import ATTEMPT, CHECKPOINT, REASON, RESULT, SECONDS, WITHOUT_PROGRESS, Verdict
+from tune_ssl.study import (
+    ATTEMPT,
+    BEGAN_AT,
+    CHECKPOINT,
+    REASON,
+    RESULT,
+    SECONDS,
+    WITHOUT_PROGRESS,
+    Verdict,
+)
 from tune_ssl.worker import (
     ERROR,
     RUNG,
     SLICE,
+    UNREADABLE,
     UNWRITABLE,
     Lengths,
     SliceReport,
@@ -649,6 +660,22 @@ class TestLostStorage:
         assert run.states()[0] == "COMPLETE"
         assert run.driver.storage_lost is None
         assert run.study.get_trial(0).system_attrs[ATTEMPT] == 3  # the second found nothing
+
+    def test_a_trial_that_fails_when_its_checkpoint_is_gone_ends_as_others_do(self, new_run):
+        run = new_run()
+        workers = run.workers()
+        workers.fill()
+        while "rung 3" not in run.study.get_trial(0).user_attrs:
+            workers.turn()
+        run.study._set_system_attribute(0, WITHOUT_PROGRESS, 2)
+        run.study._set_system_attribute(0, BEGAN_AT, 27)  # what is stored is no progress
+        run.driver._storage_failed_at[0] = {-3, -2, -1}  # while others' files were taken
+        for path in checkpoints_in(run):
+            shutil.rmtree(run.file(path))
+        report = bare_report(UNREADABLE, "it is gone")
+        assert run.driver.handle(report) is Verdict.STOP
+        assert run.states()[0] == "FAIL"
+        assert "it is gone" in run.trials()[0].user_attrs[REASON]
 
     def test_a_checkpoint_reported_twice_is_one_success(self, new_run):
         run = new_run()
