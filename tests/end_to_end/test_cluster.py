@@ -148,6 +148,33 @@ def test_a_node_without_our_packages_gets_trials_where_they_are_shipped(
     assert TrialState.FAIL not in states
 
 
+def test_a_node_that_loses_the_storage_gets_no_more_trials_and_fails_none(
+    cluster: RunningCluster, start, tmp_path: Path
+):
+    """What it had taken ends on the other, however often it was tried here."""
+    mark = str(tmp_path / "mark")
+    cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="full:1", TUNE_SSL_MARK=mark)
+    cluster.add()
+    running: Running = start(
+        *("--alg", "supervised", "--max-steps", "60", "--scheduler", "none", "--trials", "500"),
+        *("--address", cluster.address, "--name", "full"),
+        cwd=tmp_path,
+    )
+    folder = tmp_path / "runs" / "full"
+    running.wait_until(lambda: "gets no more trials: " in running.log.read_text(), 300)
+    lost = trial_events(folder, "waiting")
+    assert len(lost) == 3
+    assert all("No space left on device" in event["reason"] for event in lost)
+    tried = {event["trial"] for event in lost}
+    running.wait_until(lambda: tried <= {event["trial"] for event in trial_events(folder, "ended")})
+    assert running_and_most(folder)[0] == 1
+    running.process.send_signal(signal.SIGTERM)
+    assert running.end() == 130
+    assert not any(trial.state == TrialState.FAIL for trial in trials_of(folder))
+    begun_later = trial_events(folder, "waiting")[3:]
+    assert not any("No space left" in event["reason"] for event in begun_later)
+
+
 def test_of_nodes_of_different_sizes_each_gets_what_fits(cluster: RunningCluster, tmp_path: Path):
     """One too small for a trial is not asked to prove itself; one for two trials gets two."""
     cluster.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="forbidden")
