@@ -7,6 +7,7 @@ needs is in the study; what is kept here serves the live view and the limits of 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -32,15 +33,16 @@ from tune_ssl.study import (
     device_seconds,
 )
 from tune_ssl.worker import (
+    DEVICE_FAILED,
     END,
     ERROR,
     NON_FINITE,
+    OF_THE_PLACE,
     OUT_OF_MEMORY,
     RUNG,
     SLICE,
     TRIALS,
     UNREADABLE,
-    UNWRITABLE,
     SliceReport,
     Task,
     attempt_folder,
@@ -49,21 +51,27 @@ from tune_ssl.worker import (
 )
 
 HOPELESS_AFTER = 3
-STORAGE_LOST_AFTER = 3
-"""Failures of the storage on one node, with no success between: then it is full or gone."""
+LOST_AFTER = 3
+"""Failures of one thing on one node, with no success between: then it is the thing, not a trial."""
+STORAGE, WORKERS = "the storage", "its workers"
 TOO_LITTLE_MEMORY = "the device had too little memory"
 
 
 @dataclass
 class RunningTrial:
-    """A trial handed out, as far as this driver has heard; ``started`` when a worker has it."""
+    """A trial handed out, as far as this driver has heard; ``started`` when a worker has it.
+
+    ``began_at`` is the step of the checkpoint that this attempt goes on from.
+    """
 
     attempt: int
     algorithm: str
     divergence: str | None
     step: int
+    began_at: int
     value: float | None
     host: str
+    node: str
     heard_at: float
     slice_seconds: float
     started: bool = False
@@ -93,8 +101,8 @@ class SearchDriver:
             a search's, of ``config`` and a seed of the number's own.
         weights_kept: so many of the best keep their weights; None for all.
         began: when the invocation began, by the clock; None for now.
-        exclude: takes a node whose storage is lost, and why; gives it no more trials and returns
-            True, or False where no other node is left. None: there is no other.
+        exclude: takes a node where trials fail that is not their fault, and why; gives it no more
+            trials and returns True, or False where no other node is left. None: there is no other.
     """
 
     def __init__(
@@ -117,7 +125,7 @@ class SearchDriver:
         self.draining: str | None = None
         self._drained_at = 0.0
         self.hopeless: str | None = None
-        self.storage_lost: str | None = None
+        self.place_lost: str | None = None
         self.limit_reached = False
         self._directory = directory
         self._storage = storage
@@ -130,8 +138,8 @@ class SearchDriver:
         self._failures: Counter[str] = Counter()
         self._exclude = exclude or (lambda node, why: False)
         self._files_stored = 0
-        self._storage_failures_on: Counter[str] = Counter()
-        self._storage_failed_at: defaultdict[int, set[int]] = defaultdict(set)
+        self._failures_at: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._interrupted_at: defaultdict[int, set[int]] = defaultdict(set)
         self._device_seconds = device_seconds(study.get_trials())
 
     def tidy(self) -> None:
@@ -196,6 +204,8 @@ class SearchDriver:
         trial = self.running.get(number)
         if trial is None or trial.attempt != attempt:
             return
+        if trial.node:
+            self._failed_there(trial.node, WORKERS, reason)
         self.study.start(number, attempt)  # an attempt that could not start counts, too
         self._interrupt(number, attempt, reason)
         self._retire(number)
@@ -241,10 +251,13 @@ class SearchDriver:
             self.drain("device-hours used up")
 
     def store_and_interrupt(self, number: int, attempt: int, checkpoint: Any) -> None:
-        """Interrupt a draining trial whose worker has just stored a checkpoint, or could not."""
+        """Interrupt a draining trial whose worker has just stored a checkpoint, or could not.
+
+        However little it had done: draining is no trial's fault.
+        """
         if checkpoint is not None:
             self.study.name_checkpoint(number, attempt, checkpoint)
-        self._interrupt(number, attempt, self.draining or "drained")
+        self._interrupt(number, attempt, self.draining or "drained", counts=False)
         self._retire(number)
 
     def close(self, reason: str) -> None:
@@ -281,13 +294,16 @@ class SearchDriver:
         folder = self._directory.trial_path(number)
         folder.mkdir(parents=True, exist_ok=True)
         write_yaml(folder / "config.yaml", record)
+        step = assignment.checkpoint.step if assignment.checkpoint else 0
         self.running[number] = RunningTrial(
             attempt=assignment.attempt,
             algorithm=suggestion.algorithm,
             divergence=suggestion.divergence,
-            step=assignment.checkpoint.step if assignment.checkpoint else 0,
+            step=step,
+            began_at=step,
             value=None,
             host="",
+            node="",
             heard_at=self._clock(),
             slice_seconds=0.0,
         )
@@ -304,7 +320,7 @@ class SearchDriver:
     def _hear(self, trial: RunningTrial, report: SliceReport) -> None:
         trial.heard_at = self._clock()
         trial.step = report.step
-        trial.host = report.host
+        trial.host, trial.node = report.host, report.node
         trial.value = report.value if report.value is not None else trial.value
         trial.slice_seconds = max(trial.slice_seconds, report.seconds)
         self._hear_of_files(trial, report)
@@ -319,7 +335,11 @@ class SearchDriver:
         if path is not None and path != trial.stored:
             trial.stored = path
             self._files_stored += 1
-            self._storage_failures_on.pop(report.node, None)
+            failures = self._failures_at[report.node]
+            failures.pop(STORAGE, None)
+            if report.step > trial.began_at:
+                failures.pop(WORKERS, None)
+                failures.pop(_gpu(report), None)
 
     def _verdict(self, report: SliceReport) -> Verdict:
         number, attempt, value = report.number, report.attempt, report.value
@@ -343,21 +363,24 @@ class SearchDriver:
             # Trials that share a GPU have their share of its memory: this one needs more than that.
             reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
             return self.study.prune_without_value(number, attempt, reason)
-        if report.kind in (UNREADABLE, UNWRITABLE):
-            self._storage_failed(report)
+        if report.kind in OF_THE_PLACE:
+            self._place_failed(report)
             return Verdict.STOP
         if report.kind == ERROR:
             return self._failed(report)
         return Verdict.CONTINUE
 
     def _failed(self, report: SliceReport) -> Verdict:
-        folder = self._directory.trial_path(report.number)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.txt").write_text(report.error or "no traceback")
+        self._write_error(report)
         reason = report.reason or "an unknown error"
         verdict = self.study.fail(report.number, report.attempt, reason)
         self._give_up_if_hopeless(reason)
         return verdict
+
+    def _write_error(self, report: SliceReport) -> None:
+        folder = self._directory.trial_path(report.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(report.error or "no traceback")
 
     def _give_up_if_hopeless(self, reason: str) -> None:
         """Drain where this invocation saw a failure often and the study never saw a success."""
@@ -367,42 +390,57 @@ class SearchDriver:
             self.hopeless = reason
             self.drain(f"{self._failures[reason]} trials failed alike and none succeeded: {reason}")
 
-    def _storage_failed(self, report: SliceReport) -> None:
-        """Put a trial back to waiting; drain where the storage fails for every trial.
+    def _place_failed(self, report: SliceReport) -> None:
+        """Put a trial back to waiting whose storage or GPU failed; drain where that fails everywhere.
 
         That is no trial's fault, unless it fails for this one again and again while others' files are
         taken in between. A checkpoint that the driver does not find either is gone: its trial
         begins anew.
         """
-        number, reason = report.number, report.reason or "the storage failed"
-        self._storage_failures_on[report.node] += 1
-        if self._storage_failures_on[report.node] >= STORAGE_LOST_AFTER:
-            if self._exclude(report.node, reason):
-                del self._storage_failures_on[report.node]
-            else:
-                self.storage_lost = reason
-                self.drain(f"the storage failed {STORAGE_LOST_AFTER} times in a row: {reason}")
-        failed_at = self._storage_failed_at[number]  # in files that were taken by then
+        number, reason = report.number, report.reason or report.kind
+        if report.kind == DEVICE_FAILED:
+            self._write_error(report)
+        what = _gpu(report) if report.kind == DEVICE_FAILED else STORAGE
+        lost = self._failed_there(report.node, what, reason)
+        if lost is not None:
+            self.place_lost = lost
+            self.drain(lost)
+        failed_at = self._interrupted_at[number]  # in files that were taken by then
         failed_at.add(self._files_stored)
-        counts = len(failed_at) > STORAGE_LOST_AFTER
+        counts = len(failed_at) > LOST_AFTER
         if report.kind == UNREADABLE and self._is_gone(number):
             self.study.forget_checkpoint(number)
         self._interrupt(number, report.attempt, reason, counts=counts)
 
+    def _failed_there(self, node: str, what: str, reason: str) -> str | None:
+        """Count a failure; at the last allowed in a row give the node no more trials.
+
+        Return why, where that cannot be: there is no other node.
+        """
+        failures = self._failures_at[node]
+        failures[what] += 1
+        if failures[what] < LOST_AFTER:
+            return None
+        why = f"{what} failed {LOST_AFTER} times in a row: {reason}"
+        if not self._exclude(node, why):
+            return why
+        del failures[what]
+        return None
+
     def _is_gone(self, number: int) -> bool:
-        """Return whether the driver finds nothing where the journal names a trial's checkpoint."""
+        """Return whether where the journal names a trial's checkpoint the driver finds nothing, or another."""
         stored = self.study.get_trial(number).system_attrs[CHECKPOINT]
         try:
-            self._storage.read(stored["path"])
+            data = self._storage.read(stored["path"])
         except FileNotFoundError:
             return True
         except OSError:  # it may be there
-            pass
-        return False
+            return False
+        return hashlib.sha256(data).hexdigest() != str(stored["sha256"])
 
     def _interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> None:
         self._write_seconds(number)
-        counts = counts and self.storage_lost is None
+        counts = counts and self.place_lost is None
         waits = self.study.interrupt(number, attempt, reason, counts=counts)
         self.running.pop(number, None)
         self._log("waiting" if waits else "ended", number, attempt, reason=reason)
@@ -463,3 +501,7 @@ def _named_weights(trial: FrozenTrial) -> str | None:
     """Return where the study says a trial's weights are; None where it says nothing."""
     path: str | None = trial.system_attrs.get(RESULT, {}).get("weights")
     return path
+
+
+def _gpu(report: SliceReport) -> str:
+    return f"GPU {report.gpus}" if report.gpus else "the GPU"

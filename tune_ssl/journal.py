@@ -119,17 +119,28 @@ class RunJournal(JournalFileBackend):
     def _append(self, data: bytes) -> None:
         if not data:
             return
-        size = os.stat(self._path).st_size
         try:
-            with open(self._path, "ab") as file:
+            size = os.stat(self._path).st_size
+            with self._taken_back(size), open(self._path, "ab") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            os.truncate(self._path, size)
             raise JournalWriteError(f"{self._path}: {error}") from error
         if size == self._bytes_known:
             self._bytes_known += len(data)
+
+    @contextmanager
+    def _taken_back(self, size: int) -> Iterator[None]:
+        """Cut the file to that size again where the body cannot write; write no more if that fails, too."""
+        try:
+            yield
+        except OSError:
+            try:
+                os.truncate(self._path, size)
+            except OSError as error:
+                self._lost = JournalWriteError(f"{self._path}: {error}")
+            raise
 
 
 class MemoryJournal(BaseJournalBackend):

@@ -48,6 +48,15 @@ class RunStorage:
         if self._folder is None:
             self._filesystem, self._prefix = _open_uri(root)
 
+    @property
+    def shown(self) -> str:
+        """The root as messages name it: without the keys an address may hold."""
+        scheme, mark, rest = self.root.partition("://")
+        host, slash, path = rest.partition("/")
+        if not mark or "@" not in host:
+            return self.root
+        return f"{scheme}://***@{host.rpartition('@')[2]}{slash}{path}"
+
     def __reduce__(self) -> tuple[type[RunStorage], tuple[str]]:
         return RunStorage, (self.root,)
 
@@ -118,12 +127,12 @@ class RunStorage:
             self.delete(probe)
         except OSError as error:
             raise UserError(
-                f"storage {self.root!r} cannot be written ({error}); allowed: a folder or object store "
+                f"storage {self.shown!r} cannot be written ({error}); allowed: a folder or object store "
                 "every node can write; check its path and permissions."
             ) from error
         if returned != data:
             raise UserError(
-                f"storage {self.root!r} returned other bytes than were written; use another."
+                f"storage {self.shown!r} returned other bytes than were written; use another."
             )
 
     def _at(self, path: str) -> str:

@@ -27,17 +27,20 @@ SLICE_FRACTION = 0.004
 LONGEST_SLICE = 15.0
 """Seconds; a signal is answered by storing checkpoints between slices, and Slurm allows 30."""
 CHECKPOINTS_KEPT = 2
+GPU_WORDS = ("CUDA error", "CUBLAS_STATUS_", "CUDNN_STATUS_")
+OUT_OF_MEMORY_WORDS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 TRIALS = "trials"
 """The folder of all trials, below the storage's root."""
 
 SLICE, RUNG, END = "slice", "rung", "end"
-NON_FINITE, OUT_OF_MEMORY, UNREADABLE, UNWRITABLE, ERROR = (
-    "non_finite",
-    "out_of_memory",
-    "unreadable",
-    "unwritable",
-    "error",
-)
+NON_FINITE, OUT_OF_MEMORY, ERROR = "non_finite", "out_of_memory", "error"
+UNREADABLE, UNWRITABLE, DEVICE_FAILED = "unreadable", "unwritable", "device_failed"
+OF_THE_PLACE = (UNREADABLE, UNWRITABLE, DEVICE_FAILED)
+"""What may be wrong with a node and not with the trial, which can go on elsewhere or later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +58,8 @@ class SliceReport:
     """What a worker tells after each slice.
 
     Args:
-        kind: SLICE, RUNG or END; NON_FINITE, OUT_OF_MEMORY or ERROR end the trial; UNREADABLE and
-            UNWRITABLE say that the storage failed, so that the trial can go on elsewhere or later.
+        kind: SLICE, RUNG or END; NON_FINITE, OUT_OF_MEMORY or ERROR end the trial; those OF_THE_PLACE
+            end this attempt, and the worker.
         seconds: device time of the slice.
         value, details: what was measured, at a rung or the end.
         checkpoint: stored in this slice, if one was.
@@ -64,6 +67,7 @@ class SliceReport:
         reason: an exception's type and message, in one line.
         error: its traceback.
         node: the cluster's name of the node it ran on; empty where there is no cluster.
+        gpus: the numbers of the GPUs it ran on; empty where it had none.
     """
 
     number: int
@@ -81,6 +85,7 @@ class SliceReport:
     error: str | None = None
     host: str = ""
     node: str = ""
+    gpus: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +145,8 @@ class TrialRunner:
             work = self._factory(task.record)
             if task.checkpoint is not None:
                 stored = task.checkpoint
-                data = self._from_storage(stored.path)
-                work.load_bytes(data, stored.sha256, f"{self._storage.root}/{stored.path}")
+                name = f"{self._storage.shown}/{stored.path}"
+                work.load_bytes(self._from_storage(stored), stored.sha256, name)
             self._work = work
             self._first_step = work.step
         except Exception as error:  # of our code or the user's data: it belongs to the trial
@@ -229,16 +234,20 @@ class TrialRunner:
             self._storage.write(path, data)
         except OSError as error:
             raise _UnwritableError(
-                f"{self._storage.root}/{path} cannot be written: {error}"
+                f"{self._storage.shown}/{path} cannot be written: {error}"
             ) from error
 
-    def _from_storage(self, path: str) -> bytes:
+    def _from_storage(self, stored: Checkpoint) -> bytes:
+        name = f"{self._storage.shown}/{stored.path}"
         try:
-            return self._storage.read(path)
+            data = self._storage.read(stored.path)
         except OSError as error:
+            raise _UnreadableError(f"{name} cannot be read: {error}") from error
+        if hashlib.sha256(data).hexdigest() != stored.sha256:
             raise _UnreadableError(
-                f"{self._storage.root}/{path} cannot be read: {error}"
-            ) from error
+                f"{name} is damaged or half read ({len(data)} bytes), other than it was stored"
+            )
+        return data
 
     def _failed(self, error: Exception, began: float) -> SliceReport:
         kind = ERROR
@@ -248,6 +257,8 @@ class TrialRunner:
             kind = UNWRITABLE
         elif _is_out_of_memory(error):
             kind = OUT_OF_MEMORY
+        elif _is_of_the_gpu(error):
+            kind = DEVICE_FAILED
         return self._report(kind, began, error=error)
 
     def _next_rung(self, step: int) -> int:
@@ -321,7 +332,7 @@ class _StorageError(Exception):
 
 
 class _UnreadableError(_StorageError):
-    """The storage did not give a trial's checkpoint back."""
+    """The storage did not give a trial's checkpoint back, or not as it was stored."""
 
 
 class _UnwritableError(_StorageError):
@@ -331,12 +342,10 @@ class _UnwritableError(_StorageError):
 def ends_the_worker(report: SliceReport) -> bool:
     """Return whether a worker shall run no other trial after this.
 
-    Its storage failed, which may be its node's fault. Or a call on a GPU did: after an illegal access
-    or a failed assertion every later call of that process fails, too.
+    Its storage or its GPU failed, which may be its node's fault; and after an illegal access or a failed
+    assertion on a GPU every later call of that process fails, too.
     """
-    reason = report.reason or ""
-    on_gpu = "CUDA error" in reason or reason.startswith("AcceleratorError")
-    return report.kind in (UNREADABLE, UNWRITABLE) or (report.kind == ERROR and on_gpu)
+    return report.kind in OF_THE_PLACE
 
 
 def _one_line(error: Exception) -> str:
@@ -348,5 +357,15 @@ def _one_line(error: Exception) -> str:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether the device had too little memory; torch need not be loaded to ask."""
-    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    """Return whether the device had too little memory; torch need not be loaded to ask.
+
+    Where not torch's allocator but CUDA or a library of it was refused memory, the message says so.
+    """
+    said = any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
+    return said or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+
+
+def _is_of_the_gpu(error: Exception) -> bool:
+    """Return whether a call on a GPU failed, of whatever library."""
+    named = any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__)
+    return named or any(words in str(error) for words in GPU_WORDS)

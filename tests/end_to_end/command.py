@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from tune_ssl.study import RESULT, read_trials
+from tune_ssl.run import RunDirectory
+from tune_ssl.simulator import replay
+from tune_ssl.study import RESULT, SearchStudy, read_trials
 
 COMMAND = [sys.executable, "-m", "tune_ssl.cli"]
 FAULTS = os.pathsep.join(
@@ -109,6 +112,30 @@ def outcome_of(run_folder: Path) -> list[tuple[Any, ...]]:
         )
         for trial in trials_of(run_folder)
     ]
+
+
+def assert_replays(run_folder: Path) -> None:
+    """Suggest and decide everything again from the journal alone: the first difference raises."""
+    directory = RunDirectory(run_folder)
+    config = directory.read_config()
+
+    def make(journal: Any) -> SearchStudy:
+        return SearchStudy(
+            journal,
+            config.space(num_classes=10),
+            name=directory.name,
+            trials=config.trials,
+            seed=config.seed,
+            rungs=config.rungs(),
+            reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
+            sampler=config.sampler,
+        )
+
+    trials = trials_of(run_folder)
+    same = replay(list(JournalFileBackend(str(directory.journal_path)).read_logs(0)), make)
+    assert 0 < same.suggestions <= len(trials)
+    rungs = config.rungs()[:-1]
+    assert same.decisions == sum(step in rungs for t in trials for step in t.intermediate_values)
 
 
 def weights_of(run_folder: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from tests.end_to_end.command import (
     FAULTS,
+    assert_replays,
     ended_trials,
     outcome_of,
     run,
@@ -64,7 +65,7 @@ def test_however_often_the_driver_is_killed_the_search_ends_as_if_it_had_not_bee
     assert ended.returncode == 0, ended.stderr
 
     folder = tmp_path / "runs" / "killed"
-    chance = random.Random(0)
+    chance = random.Random()
     arguments: tuple[str, ...] = (*SEARCH, "--name", "killed")
     for fault in (*HARD_POINTS, "at random", "at random"):
         point = "" if fault == "at random" else fault
@@ -94,6 +95,7 @@ def test_however_often_the_driver_is_killed_the_search_ends_as_if_it_had_not_bee
     assert len(once) == len(set(once))
     assert outcome_of(folder) == outcome_of(tmp_path / "runs" / "calm")
     assert_rungs_follow_from_what_was_recorded(folder)
+    assert_replays(folder)
     assert weights_of(folder) == weights_of(tmp_path / "runs" / "calm") != {}
     needed, executed = calm_steps.stat().st_size, steps.stat().st_size
     print(json.dumps({"steps needed": needed, "executed": executed}))

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from tests.end_to_end.command import (
     FAULTS,
     SMALL,
+    assert_replays,
     outcome_of,
     run,
     trial_events,
@@ -51,6 +52,8 @@ def assert_same(cwd: Path, calm: Path, *, ends_lost: int = 0) -> None:
     """
     one, other = cwd / "runs" / "run", calm / "runs" / "run"
     assert outcome_of(one) == outcome_of(other)
+    if not ends_lost:
+        assert_replays(one)
     assert weights_of(one) == weights_of(other) != {}
     ended = [event["trial"] for event in trial_events(one, "ended")]
     assert set(ended) == set(range(9))

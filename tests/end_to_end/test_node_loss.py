@@ -12,6 +12,7 @@ from tests.end_to_end.cluster import RunningCluster
 from tests.end_to_end.command import (
     FAULTS,
     Running,
+    assert_replays,
     ended_trials,
     outcome_of,
     run,
@@ -42,6 +43,7 @@ def assert_finished_once(folder: Path, asked: int) -> None:
     assert [trial.number for trial in trials] == list(range(asked))
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     assert sorted(event["trial"] for event in trial_events(folder, "ended")) == list(range(asked))
+    assert_replays(folder)
 
 
 def test_a_lost_node_s_trial_goes_on_elsewhere_and_its_orphan_changes_nothing(
@@ -51,7 +53,8 @@ def test_a_lost_node_s_trial_goes_on_elsewhere_and_its_orphan_changes_nothing(
     trial has stored one on a node that joined meanwhile: the only one left that runs trials."""
     nodes = cluster(head_cpus=0)
     mark = tmp_path / "mark"
-    lost = nodes.add(PYTHONPATH=FAULTS, TUNE_SSL_FAULT="orphan:2", TUNE_SSL_MARK=str(mark))
+    counted = {"PYTHONPATH": FAULTS, "TUNE_SSL_STEPS": str(tmp_path / "steps")}
+    lost = nodes.add(**counted, TUNE_SSL_FAULT="orphan:2", TUNE_SSL_MARK=str(mark))
     running: Running = start(
         *("--alg", "supervised", "--max-steps", "54", "--trials", "4", "--name", "run"),
         *("--reduction-factor", "3"),  # rungs at 6 and 18
@@ -59,7 +62,7 @@ def test_a_lost_node_s_trial_goes_on_elsewhere_and_its_orphan_changes_nothing(
         cwd=tmp_path,
     )
     running.wait_until(mark.exists)
-    nodes.add()
+    nodes.add(**counted)
     running.wait_until(lambda: "passed its checks" in running.log.read_text())
     nodes.kill(lost, "raylet")
     folder = tmp_path / "runs" / "run"
@@ -69,6 +72,8 @@ def test_a_lost_node_s_trial_goes_on_elsewhere_and_its_orphan_changes_nothing(
     [waited] = trial_events(folder, "waiting")
     assert (waited["trial"], waited["attempt"]) == (0, 1)
     assert "unavailable" in waited["reason"] or "node" in waited["reason"]
+    needed = sum(max({0, *t.intermediate_values}) for t in trials_of(folder))
+    assert (tmp_path / "steps").stat().st_size == needed + 18 - 6  # since the checkpoint
     trial = trials_of(folder)[0]
     assert trial.system_attrs[BEGAN_AT] == 6
     assert trial.system_attrs[CHECKPOINT]["attempt"] == 2

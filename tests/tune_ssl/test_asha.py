@@ -15,6 +15,7 @@ from ssl_core.data.catalogue import DATASET_CARDS
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import begin, make_study, queue, queue_defaults, study_on
 from tune_ssl.asha import decide, rung_steps
+from tune_ssl.run import RunConfig
 from tune_ssl.study import Verdict
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -65,12 +66,11 @@ class TestRungs:
         )
 
     @pytest.mark.parametrize("dataset", DATASET_CARDS)
-    def test_the_default_length_of_every_data_set_has_its_rungs_at_a_ninth_and_a_third(
-        self, dataset
-    ):
-        length = DATASET_CARDS[dataset].max_steps
-        rungs = rung_steps(length, grace=None, reduction_factor=3)
-        assert [round(rung / length, 3) for rung in rungs] == [0.111, 0.333, 1.0]
+    def test_a_search_of_the_default_length_has_its_rungs_at_a_quarter_and_a_half(self, dataset):
+        config = RunConfig(alg=("ict",), dataset=dataset)
+        rungs = config.rungs()
+        assert rungs[-1] == DATASET_CARDS[dataset].max_steps
+        assert [round(rung / rungs[-1], 2) for rung in rungs] == [0.25, 0.5, 1.0]
 
     @pytest.mark.parametrize("max_steps", [1, 5, 8])
     def test_too_short_a_training_is_refused_with_the_shortest_that_will_do(self, max_steps):

@@ -26,7 +26,7 @@ from tests.tune_ssl.fakes import (
     records_of,
     small_config,
 )
-from tune_ssl.driver import HOPELESS_AFTER, STORAGE_LOST_AFTER, WEIGHTS_KEPT, Limits
+from tune_ssl.driver import HOPELESS_AFTER, LOST_AFTER, STORAGE, WEIGHTS_KEPT, Limits
 from tune_ssl.journal import RunJournal
 from tune_ssl.run import trial_seed
 from tune_ssl.storage import RunStorage
@@ -41,6 +41,7 @@ from tune_ssl.study import (
     Verdict,
 )
 from tune_ssl.worker import (
+    DEVICE_FAILED,
     ERROR,
     RUNG,
     SLICE,
@@ -461,6 +462,15 @@ class TestDrain:
         assert trial.state == TrialState.WAITING
         assert trial.system_attrs[CHECKPOINT]["step"] == 9
 
+    def test_however_often_nothing_can_be_stored_no_trial_fails(self, new_run):
+        for _ in range(4):
+            run = new_run()
+            run.workers().fill()
+            run.driver.drain("SIGTERM")
+            run.driver.store_and_interrupt(0, run.driver.running[0].attempt, None)
+            assert run.states()[0] == "WAITING"
+            run.driver.close("the driver ended")
+
     def test_the_first_reason_stays(self, new_run):
         run = new_run()
         run.driver.drain("SIGINT")
@@ -515,15 +525,11 @@ class TestFailures:
 
     def test_the_reason_of_a_long_message_names_the_exception(self, new_run):
         run = new_run(config=small_config(trials=1))
-        message = (
-            "CUDA error: device-side assert triggered\n"
-            "CUDA kernel errors might be asynchronously reported at some other API call.\n"
-            "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."
-        )
+        message = "shapes do not agree\nthe first has 3 places.\nSee the documentation."
         fault = Fault(where="run", step=4, error=RuntimeError(message))
         run.finish(factory=run.factory(faults={0: fault}))
         reason = run.trials()[0].user_attrs[REASON]
-        assert reason.startswith("RuntimeError: CUDA error: device-side assert triggered")
+        assert reason == "RuntimeError: shapes do not agree"
 
     @pytest.mark.parametrize("text", [None, ""])
     def test_an_error_without_words_fails_the_trial_all_the_same(self, new_run, text):
@@ -570,8 +576,9 @@ class TestLostStorage:
         )
         workers.run()
         run.driver.close("the driver ended")
-        assert run.driver.storage_lost.startswith(f"{run.directory.path}/trials/")
-        assert "No space left on device" in run.driver.storage_lost
+        said = f"the storage failed 3 times in a row: {run.directory.path}/trials/"
+        assert run.driver.place_lost.startswith(said)
+        assert "No space left on device" in run.driver.place_lost
         assert not {"FAIL", "RUNNING"} & set(run.states())
         assert all(t.system_attrs.get(WITHOUT_PROGRESS, 0) == 0 for t in run.trials())
         code, message = how_it_ended(run.driver, run.directory)
@@ -597,7 +604,7 @@ class TestLostStorage:
 
         monkeypatch.setattr(RunStorage, "write", write)
         run.finish()
-        assert run.driver.storage_lost is None
+        assert run.driver.place_lost is None
         assert "FAIL" not in run.states()
         assert failed
 
@@ -613,7 +620,7 @@ class TestLostStorage:
         monkeypatch.setattr(RunStorage, "write", write)
         each_step = Lengths(slice_seconds=1.0, checkpoint_seconds=1.0)
         run.workers(slots=2, lengths=each_step).run()  # the other slot's trials are stored
-        assert run.driver.storage_lost is None
+        assert run.driver.place_lost is None
         assert run.states()[0] == "FAIL"
         assert "Permission denied" in run.trials()[0].user_attrs[REASON]
         assert run.states().count("FAIL") == 1
@@ -633,8 +640,8 @@ class TestLostStorage:
         workers.busy.clear()
         stored = run.study.get_trial(0).system_attrs[CHECKPOINT]
 
-        def cannot_read(runner, path):
-            raise _UnreadableError(path)
+        def cannot_read(runner, stored):
+            raise _UnreadableError(stored.path)
 
         with monkeypatch.context() as patched:
             patched.setattr(TrialRunner, "_from_storage", cannot_read)
@@ -647,7 +654,8 @@ class TestLostStorage:
         run.workers().run()
         assert "FAIL" not in run.states()
 
-    def test_one_that_is_gone_lets_its_trial_begin_anew(self, new_run):
+    @pytest.mark.parametrize("damage", ["removed", "half"])
+    def test_one_that_is_gone_or_damaged_lets_its_trial_begin_anew(self, new_run, damage):
         run = new_run()
         workers = run.workers()
         workers.fill()
@@ -655,10 +663,14 @@ class TestLostStorage:
             workers.turn()
         run.driver.lost(0, 1, "gone")
         for path in checkpoints_in(run):
-            shutil.rmtree(run.file(path))
+            for file in run.file(path).iterdir():
+                if damage == "removed":
+                    file.unlink()
+                else:
+                    file.write_bytes(file.read_bytes()[:-1])
         run.finish()
         assert run.states()[0] == "COMPLETE"
-        assert run.driver.storage_lost is None
+        assert run.driver.place_lost is None
         assert run.study.get_trial(0).system_attrs[ATTEMPT] == 3  # the second found nothing
 
     def test_a_trial_that_fails_when_its_checkpoint_is_gone_ends_as_others_do(self, new_run):
@@ -669,7 +681,7 @@ class TestLostStorage:
             workers.turn()
         run.study._set_system_attribute(0, WITHOUT_PROGRESS, 2)
         run.study._set_system_attribute(0, BEGAN_AT, 27)  # what is stored is no progress
-        run.driver._storage_failed_at[0] = {-3, -2, -1}  # while others' files were taken
+        run.driver._interrupted_at[0] = {-3, -2, -1}  # while others' files were taken
         for path in checkpoints_in(run):
             shutil.rmtree(run.file(path))
         report = bare_report(UNREADABLE, "it is gone")
@@ -684,9 +696,9 @@ class TestLostStorage:
         while not (reports := workers.turn())[0].checkpoint:
             pass
         again = dataclasses.replace(reports[0], kind=SLICE, value=None)
-        run.driver._storage_failures_on[""] = 2
+        run.driver._failures_at[""][STORAGE] = 2
         run.driver.handle(again)
-        assert run.driver._storage_failures_on[""] == 2
+        assert run.driver._failures_at[""][STORAGE] == 2
 
     def test_a_host_is_excluded_while_others_are_left(self, new_run):
         excluded = []
@@ -703,8 +715,101 @@ class TestLostStorage:
             reports += workers.turn()
             workers.fill()
         assert [node for node, _ in excluded] == [reports[-1].node] * 2
-        assert [r.kind for r in reports].count(UNWRITABLE) == 2 * STORAGE_LOST_AFTER
-        assert run.driver.storage_lost
+        assert [r.kind for r in reports].count(UNWRITABLE) == 2 * LOST_AFTER
+        assert run.driver.place_lost
+
+
+ILLEGAL = Fault(where="run", step=5, error=RuntimeError("CUDA error: an illegal memory access"))
+
+
+def at(place: tuple[str, str], report: SliceReport) -> SliceReport:
+    return dataclasses.replace(report, node=place[0], gpus=place[1])
+
+
+class Placed(Workers):
+    """Slots on nodes, each on a GPU."""
+
+    def __init__(self, *arguments, places, **options) -> None:
+        super().__init__(*arguments, slots=len(places), **options)
+        for runner, place in zip(self.runners, places, strict=True):
+            whole = runner.slice
+            runner.slice = lambda whole=whole, place=place: at(place, whole())
+
+    def break_gpu(self, slot: int) -> None:
+        """Let every further slice there fail as a GPU does."""
+        runner = self.runners[slot]
+        whole = runner.slice
+
+        def fails() -> SliceReport:
+            report = whole()
+            reason = "RuntimeError: CUDA error: an illegal memory access"
+            return dataclasses.replace(
+                report, kind=DEVICE_FAILED, reason=reason, checkpoint=None, error="Traceback"
+            )
+
+        runner.slice = fails
+
+
+class TestBrokenDevices:
+    def test_the_only_gpu_stops_the_search_and_fails_no_trial(self, new_run):
+        run = new_run()
+        run.finish(factory=run.factory(faults={None: ILLEGAL}))
+        said = "the GPU failed 3 times in a row: RuntimeError: CUDA error"
+        assert run.driver.place_lost.startswith(said)
+        assert set(run.states()) == {"WAITING"}
+        assert run.file("trials/0000/error.txt").read_text().startswith("Traceback")
+        assert how_it_ended(run.driver, run.directory)[0] == 1
+        again = new_run().finish()
+        assert (again.driver.counts().finished, again.states().count("FAIL")) == (6, 0)
+
+    def test_one_gpu_of_a_node_is_told_from_those_that_work_and_costs_no_trial(self, new_run):
+        excluded = []
+        run = new_run(config=small_config(trials=12), exclude=lambda *why: not excluded.append(why))
+        places = [("a", "0"), ("a", "1"), ("b", "0")]
+        workers = Placed(run.driver, run.factory(), run.storage, places=places)
+        workers.break_gpu(1)
+        while not excluded:
+            workers.fill()
+            workers.turn()
+        [(node, why)] = excluded
+        assert node == "a"
+        assert why.startswith("GPU 1 failed 3 times in a row: RuntimeError: CUDA error")
+        run.driver.close("the node is left out")
+        again = new_run().finish()
+        assert (again.driver.counts().finished, again.states().count("FAIL")) == (12, 0)
+
+    def test_a_trial_that_alone_breaks_gpus_fails_in_the_end(self, new_run):
+        run = new_run()
+        run.workers(
+            slots=2,
+            factory=run.factory(faults={0: ILLEGAL}),
+            lengths=Lengths(slice_seconds=1.0, checkpoint_seconds=1.0),
+        ).run()
+        assert run.driver.place_lost is None
+        assert run.states()[0] == "FAIL"
+        assert run.states().count("FAIL") == 1
+
+    def test_a_node_whose_workers_die_gets_no_more_trials(self, new_run):
+        excluded = []
+        run = new_run(exclude=lambda *why: not excluded.append(why))
+        workers = Placed(run.driver, run.factory(), run.storage, places=[("a", ""), ("b", "")])
+        for attempt in range(3):
+            workers.busy.clear()
+            run.driver.close("begun anew")
+            workers.fill()
+            [report, _] = workers.turn() if attempt else [workers.turn()[0], None]
+            run.driver.lost(report.number, report.attempt, "the worker died")
+            assert len(excluded) == (attempt == 2)
+        assert excluded == [("a", "its workers failed 3 times in a row: the worker died")]
+
+    def test_on_one_host_nothing_is_excluded_and_nothing_stops(self, new_run):
+        run = new_run(config=small_config(trials=1))
+        for attempt in (1, 2, 3):
+            workers = run.workers()
+            workers.fill()
+            workers.turn()
+            run.driver.lost(0, attempt, "the worker died")
+        assert run.driver.draining is None
 
 
 class TestOutOfMemory:

@@ -259,6 +259,34 @@ class TestFailingWrites:
         journal.append_logs([RECORD])
         assert records_of(path)[-1] == RECORD
 
+    def test_a_file_that_cannot_be_cut_again_is_written_no_more(
+        self, tmp_path, written, monkeypatch
+    ):
+        path = tmp_path / "run.journal"
+        path.write_bytes(written)
+        journal, _ = open_journal(path)
+
+        def failing(*_arguments):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", failing)
+            patched.setattr(os, "truncate", failing)
+            with pytest.raises(JournalWriteError):
+                journal.append_logs([RECORD])
+        left = path.read_bytes()
+        with pytest.raises(JournalWriteError, match=os.strerror(errno.EIO)):
+            journal.append_logs([RECORD])
+        assert path.read_bytes() == left
+
+    def test_a_journal_that_is_gone_is_a_write_error(self, tmp_path, written):
+        path = tmp_path / "run.journal"
+        path.write_bytes(written)
+        journal, _ = open_journal(path)
+        path.unlink()
+        with pytest.raises(JournalWriteError, match="No such file"):
+            journal.append_logs([RECORD])
+
     def test_a_study_goes_on_after_a_full_disk(self, tmp_path, monkeypatch):
         path = tmp_path / "run.journal"
         study = study_on(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from tune_ssl.on_ray.scheduler import DriverScheduler
 from tune_ssl.on_ray.trainable import REPORT
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Verdict
-from tune_ssl.worker import END, ERROR, RUNG, UNWRITABLE
+from tune_ssl.worker import DEVICE_FAILED, END, ERROR, RUNG, UNWRITABLE
 
 
 class FakeRay:
@@ -95,6 +96,8 @@ def test_an_excluded_node_gets_no_trials_and_the_last_that_lives_is_not_excluded
     ray.answering = {"a", "b", "c"}
     guard.prove_all()
     ray.dead.add("c")
+    assert guard.exclude("c", "its workers failed")
+    assert guard.poll() == []  # nobody need be told of a dead one
     assert guard.exclude("a", "its disk is full")
     assert "a" not in guard.allowed
     assert guard.poll() == ["node one gets no more trials: its disk is full"]
@@ -108,17 +111,31 @@ def test_an_excluded_node_gets_no_trials_and_the_last_that_lives_is_not_excluded
     assert "d" in guard.allowed
 
 
-def scheduled(report, verdict=Verdict.STOP) -> str:
+def scheduled(report, verdict=Verdict.STOP, guard=None, trial=None) -> str:
     driver = SimpleNamespace(handle=lambda report: verdict, draining=None)
-    return DriverScheduler(driver).on_trial_result(None, SimpleNamespace(), {REPORT: report})
+    return DriverScheduler(driver, guard).on_trial_result(None, trial, {REPORT: report})
 
 
 def test_a_worker_that_shall_run_nothing_more_is_let_raise():
     assert scheduled(bare_report(UNWRITABLE)) == "CONTINUE"
-    assert scheduled(bare_report(ERROR, "CUDA error: misaligned address")) == "CONTINUE"
+    assert scheduled(bare_report(DEVICE_FAILED)) == "CONTINUE"
     assert scheduled(bare_report(ERROR, "ValueError: no such class")) == "STOP"
     assert scheduled(bare_report(END)) == "STOP"
     assert scheduled(bare_report(RUNG), Verdict.CONTINUE) == "CONTINUE"
+
+
+def test_the_worker_of_an_excluded_node_is_retired_when_its_trial_ends():
+    retired = []
+    actor = SimpleNamespace(retire=SimpleNamespace(remote=lambda: retired.append(1)))
+    trial = SimpleNamespace(temporary_state=SimpleNamespace(ray_actor=actor))
+    guard = SimpleNamespace(allowed={"b"})
+    at = lambda node: dataclasses.replace(bare_report(END), node=node)  # noqa: E731
+    assert scheduled(at("b"), guard=guard, trial=trial) == "STOP"
+    assert not retired
+    assert scheduled(at("a"), Verdict.CONTINUE, guard=guard, trial=trial) == "CONTINUE"
+    assert not retired
+    assert scheduled(at("a"), guard=guard, trial=trial) == "CONTINUE"
+    assert retired == [1]
 
 
 def test_what_waits_is_asked_for_anew_some_time_after_nodes_joined_or_were_excluded(

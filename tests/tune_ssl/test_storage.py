@@ -42,6 +42,20 @@ def test_both_kinds_put_a_file_at_the_same_place(root):
     assert RunStorage(root["folder"]).read("a/b") == b"data"
 
 
+@pytest.mark.parametrize(
+    ("root", "shown"),
+    [
+        ("s3://key:se%2Fcret@bucket/runs?region=a", "s3://***@bucket/runs?region=a"),
+        ("s3://bucket/runs@home", "s3://bucket/runs@home"),
+        ("/home/a:b@c/runs", "/home/a:b@c/runs"),
+    ],
+)
+def test_keys_in_an_address_are_not_shown(root, shown):
+    storage = RunStorage.__new__(RunStorage)
+    storage.root = root
+    assert storage.shown == shown
+
+
 def test_a_file_is_replaced(storage):
     storage.write("a/b", b"a long first version")
     storage.write("a/b", b"second")

@@ -9,13 +9,15 @@ import pytest
 from tests.tune_ssl.fakes import bare_report
 from tune_ssl.on_ray import trainable
 from tune_ssl.on_ray.trainable import REPORT, TrialTrainable
-from tune_ssl.worker import ERROR, RUNG, UNWRITABLE, SliceReport
+from tune_ssl.worker import DEVICE_FAILED, ERROR, RUNG, UNWRITABLE, SliceReport
 
 
 @pytest.fixture
 def actor_with(monkeypatch):
     """Make an actor whose runner reports so much, on node a."""
-    context = SimpleNamespace(get_node_id=lambda: "a")
+    context = SimpleNamespace(
+        get_node_id=lambda: "a", get_accelerator_ids=lambda: {"GPU": ["0", "3"]}
+    )
     monkeypatch.setattr(trainable.ray, "get_runtime_context", lambda: context)
 
     def make(report: SliceReport) -> TrialTrainable:
@@ -34,13 +36,14 @@ def test_a_report_says_on_which_node_it_was_made_and_the_actor_goes_on(actor_wit
     actor = actor_with(given)
     for _ in range(2):
         handed_on = actor.step()[REPORT]
-        assert (handed_on.node, handed_on.kind, handed_on.reason) == ("a", given.kind, given.reason)
+        assert (handed_on.node, handed_on.gpus) == ("a", "0,3")
+        assert (handed_on.kind, handed_on.reason) == (given.kind, given.reason)
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        bare_report(ERROR, "AcceleratorError: CUDA error: device-side assert triggered"),
+        bare_report(DEVICE_FAILED, "AcceleratorError: CUDA error: device-side assert triggered"),
         bare_report(UNWRITABLE, "step-000003.pt cannot be written: No space left on device"),
     ],
 )
@@ -48,4 +51,12 @@ def test_after_what_ends_a_worker_it_raises_so_that_tune_drops_it(actor_with, gi
     actor = actor_with(given)
     assert actor.step()[REPORT].kind == given.kind
     with pytest.raises(RuntimeError, match="device"):
+        actor.step()
+
+
+def test_one_that_is_retired_raises_at_its_next_step(actor_with):
+    actor = actor_with(bare_report(RUNG))
+    actor.step()
+    actor.retire()
+    with pytest.raises(RuntimeError, match="its node gets no more trials"):
         actor.step()

@@ -18,6 +18,7 @@ from tune_ssl.run import trial_seed
 from tune_ssl.storage import RunStorage
 from tune_ssl.worker import (
     CHECKPOINTS_KEPT,
+    DEVICE_FAILED,
     END,
     ERROR,
     NON_FINITE,
@@ -199,6 +200,8 @@ class TestEndsOfWorkers:
         ("error", "broken"),
         [
             (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+            (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling x"), True),
+            (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), True),
             (type("AcceleratorError", (RuntimeError,), {})("device-side assert triggered"), True),
             (RuntimeError("the image is broken"), False),
             (OutOfMemoryError("CUDA out of memory"), False),
@@ -208,6 +211,7 @@ class TestEndsOfWorkers:
         fault = Fault(where="run", step=2, error=error)
         report = bench(fault=fault).begin().slices()[-1]
         assert ends_the_worker(report) is broken
+        assert (report.kind == DEVICE_FAILED) is broken
 
 
 class TestCheckpoints:
@@ -390,7 +394,9 @@ class TestErrors:
         assert broken.factory.steps == []
 
     @pytest.mark.parametrize("damage", ["altered", "cut", "emptied", "removed"])
-    def test_a_damaged_checkpoint_is_told_as_an_error_that_names_it(self, bench, tmp_path, damage):
+    def test_a_damaged_checkpoint_is_told_as_one_that_cannot_be_read_and_named(
+        self, bench, tmp_path, damage
+    ):
         stored = bench().begin().slices(1)[0].checkpoint
         file = tmp_path / stored.path
         data = file.read_bytes()
@@ -399,8 +405,8 @@ class TestErrors:
         else:
             file.write_bytes({"altered": b"x" + data[1:], "cut": data[:-1], "emptied": b""}[damage])
         report = bench().begin(attempt=2, checkpoint=stored).runner.slice()
-        assert report.kind == (UNREADABLE if damage == "removed" else ERROR)
-        assert stored.path in report.error
+        assert report.kind == UNREADABLE
+        assert stored.path in report.reason
 
     @pytest.mark.parametrize("kind", [OutOfMemoryError, LocalizedOutOfMemoryError])
     @pytest.mark.parametrize("where", ["run", "measure", "weights"])
@@ -416,6 +422,19 @@ class TestErrors:
         fault = Fault(where=where, error=OutOfMemoryError("CUDA out of memory"))
         report = bench(fault=fault).begin(attempt=2, checkpoint=stored).runner.slice()
         assert report.kind == OUT_OF_MEMORY
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "CUDA error: out of memory",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        ],
+    )
+    def test_also_where_not_torch_s_allocator_was_refused(self, bench, message):
+        kind = type("AcceleratorError", (RuntimeError,), {})
+        end = bench(fault=Fault(where="run", error=kind(message))).begin().slices()[-1]
+        assert end.kind == OUT_OF_MEMORY
+        assert not ends_the_worker(end)
 
     def test_an_error_that_only_speaks_of_memory_is_an_error(self, bench):
         fault = Fault(where="run", error=RuntimeError("OutOfMemoryError"))

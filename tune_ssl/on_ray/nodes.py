@@ -88,12 +88,15 @@ class NodeGuard:
         return told + self._collect(timeout=0.0)
 
     def exclude(self, node_id: str, problem: str) -> bool:
-        """Give a node no more trials; False, and nothing done, where no other is alive."""
+        """Give a node no more trials; False, and nothing done, where no other is alive.
+
+        Of one that is not alive itself nothing need be said.
+        """
         nodes = {node["NodeID"]: node for node in ray.nodes()}
         alive = {other for other, node in nodes.items() if node["Alive"]}
         if not self.allowed & alive - {node_id}:
             return False
-        if node_id in self.allowed:
+        if node_id in self.allowed & alive:
             self.allowed.remove(node_id)
             host = nodes[node_id]["NodeManagerHostname"]
             self.problems[host] = problem
@@ -156,7 +159,7 @@ class NodeGuard:
             self._storage.read(probe)
             self._storage.delete(probe)
         except OSError:
-            return f"what it writes to {self._storage.root} is not seen here; share it or use --storage"
+            return f"what it writes to {self._storage.shown} is not seen here; share it or use --storage"
         return None
 
 
@@ -167,10 +170,11 @@ def _prove(storage: str, probe: str, factory: list[Any], needs_gpu: bool) -> dic
 
 
 def _own_problem(storage: str, probe: str, factory: Any, needs_gpu: bool) -> str | None:
+    place = RunStorage(storage)
     try:
-        RunStorage(storage).write(probe, b"tune-ssl")
+        place.write(probe, b"tune-ssl")
     except OSError as error:
-        return f"it cannot write {storage} ({error})"
+        return f"it cannot write {place.shown} ({error})"
     free = disk_free_bytes(Path(os.environ.get("TMPDIR", "/tmp")))
     if free is not None and free < SMALLEST_DISK:
         return f"its disk has {size(free)} free, fewer than {size(SMALLEST_DISK)}"

@@ -53,7 +53,10 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
         if ends_the_worker(report):  # its next step raises: stopped, it would get another trial
             return str(TrialScheduler.CONTINUE)
         if verdict is not Verdict.CONTINUE:
-            return str(TrialScheduler.STOP)
+            if self._guard is None or report.node in self._guard.allowed:
+                return str(TrialScheduler.STOP)
+            trial.temporary_state.ray_actor.retire.remote()
+            return str(TrialScheduler.CONTINUE)
         if self._driver.draining:
             stored = trial.temporary_state.ray_actor.store_checkpoint.remote()
             self._storing[stored] = (trial, task_of(trial))

@@ -56,8 +56,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         if self._waiting is not None:
             self._runner.begin(self._waiting)
             self._waiting = None
-        node = ray.get_runtime_context().get_node_id()
-        report = dataclasses.replace(self._runner.slice(), node=node)
+        here = ray.get_runtime_context()
+        gpus = ",".join(here.get_accelerator_ids().get("GPU", ()))
+        report = dataclasses.replace(self._runner.slice(), node=here.get_node_id(), gpus=gpus)
         if ends_the_worker(report):
             self._ended = report.reason or report.kind
         return {REPORT: report}
@@ -66,6 +67,10 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         """Take up the next trial on the same actor, in its first slice."""
         self._waiting = _task(new_config)
         return True
+
+    def retire(self) -> None:
+        """Let the next step raise: this worker shall run no other trial."""
+        self._ended = "its node gets no more trials"
 
     def store_checkpoint(self) -> Checkpoint | None:
         """Store the state now; called by the scheduler between two slices of a drain."""

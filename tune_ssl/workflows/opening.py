@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ DATA_FACTS = {
     "labels_sha256": "labels and class names",
 }
 """What a study's values depend on of its data, and what a person calls it."""
+CHECKPOINTS_AT_ONCE = 8
 
 
 def open_study(
@@ -261,26 +263,32 @@ def _gone_checkpoints(
 
     One that is gone lets its trial begin anew; one that is damaged is the user's to decide on.
     """
-    gone = {}
-    for trial in study.get_trials():
-        stored = trial.system_attrs.get(CHECKPOINT)
-        if trial.state.is_finished() or stored is None:
-            continue
-        try:
-            data = storage.read(stored["path"])
-        except FileNotFoundError as error:
-            gone[trial.number] = str(error)
-            continue
-        except OSError as error:
-            raise UserError(
-                f"checkpoint {storage.root}/{stored['path']} of run {directory.name!r} cannot be read "
-                f"({error}); allowed: a storage that answers; try again when it does, or delete the file to "
-                "begin that trial anew."
-            ) from error
-        if hashlib.sha256(data).hexdigest() != stored["sha256"]:
-            raise UserError(
-                f"checkpoint {storage.root}/{stored['path']} of run {directory.name!r} is damaged or half "
-                f"written ({len(data)} bytes); allowed: the file as it was stored; restore it, or delete it "
-                "to begin that trial anew."
-            )
-    return gone
+    stored = {
+        trial.number: trial.system_attrs[CHECKPOINT]
+        for trial in study.get_trials()
+        if not trial.state.is_finished() and trial.system_attrs.get(CHECKPOINT)
+    }
+    with ThreadPoolExecutor(CHECKPOINTS_AT_ONCE) as pool:
+        reasons = pool.map(lambda one: _why_gone(one, directory, storage), stored.values())
+        return {number: why for number, why in zip(stored, reasons, strict=True) if why}
+
+
+def _why_gone(
+    stored: Mapping[str, Any], directory: RunDirectory, storage: RunStorage
+) -> str | None:
+    name = f"checkpoint {storage.shown}/{stored['path']} of run {directory.name!r}"
+    try:
+        data = storage.read(stored["path"])
+    except FileNotFoundError as error:
+        return str(error)
+    except OSError as error:
+        raise UserError(
+            f"{name} cannot be read ({error}); allowed: a storage that answers; try again when it does, or "
+            "delete the file to begin that trial anew."
+        ) from error
+    if hashlib.sha256(data).hexdigest() != stored["sha256"]:
+        raise UserError(
+            f"{name} is damaged or half written ({len(data)} bytes); allowed: the file as it was stored; "
+            "restore it, or delete it to begin that trial anew."
+        )
+    return None
