@@ -39,6 +39,7 @@ from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.driver import SearchDriver
 from tune_ssl.journal import MemoryJournal
 from tune_ssl.run import RunConfig, RunDirectory
+from tune_ssl.sampler import BEST_SHOWN, OTHERS_SHOWN
 from tune_ssl.simulator import DriverTime, Event, replay, simulate
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Assignment, Checkpoint, SearchStudy, Verdict
@@ -244,11 +245,21 @@ def simulated(
     return {
         "trials": {"complete": counts.complete, "pruned": counts.pruned, "failed": counts.failed},
         "slots": options.slots,
+        "engine": engine(),
         **use_of(events, slots=options.slots, seconds_per_step=seconds_per_step),
         "driver_seconds": round(sum(map(sum, search.seconds.values())), 1),
         "benchmark_seconds": round(stopwatch() - began, 1),
         "milliseconds": {name: tenths(times) for name, times in search.seconds.items()},
         "resident_megabytes": search.resident,
+    }
+
+
+def engine() -> dict[str, Any]:
+    """Return what a search suggests and prunes by: figures of another are not of this one."""
+    return {
+        "reduction_factor": RunConfig.reduction_factor,
+        "shown": [BEST_SHOWN, OTHERS_SHOWN],
+        "sampler": RunConfig.sampler,
     }
 
 

@@ -94,6 +94,7 @@ def test_recorded_searches_ended_were_replayed_and_with_ten_trials_a_slot_kept_t
     assert records
     for name, record in records.items():
         trials = int(name.split()[0])
+        assert record["engine"] == scale.engine()
         assert sum(record["trials"].values()) == trials
         assert trials < 10 * record["slots"] or record["utilisation"] >= 0.95
         assert record.get("replay", {"suggestions": trials})["suggestions"] == trials
