@@ -37,12 +37,12 @@ from tune_ssl.worker import (
     END,
     ERROR,
     NON_FINITE,
-    OF_THE_PLACE,
     OUT_OF_MEMORY,
     RUNG,
     SLICE,
     TRIALS,
     UNREADABLE,
+    UNWRITABLE,
     SliceReport,
     Task,
     attempt_folder,
@@ -52,8 +52,10 @@ from tune_ssl.worker import (
 
 HOPELESS_AFTER = 3
 LOST_AFTER = 3
-"""Failures of one thing on one node, with no success between: then it is the thing, not a trial."""
-STORAGE, WORKERS = "the storage", "its workers"
+"""Failures of a storage or a GPU on one node, with no success between, until it counts as lost."""
+UNCOUNTED_FAILURES = 3
+"""Failures of one trial's files, while others' are taken, that are not counted against the trial."""
+STORAGE = "the storage"
 TOO_LITTLE_MEMORY = "the device had too little memory"
 
 
@@ -71,7 +73,6 @@ class RunningTrial:
     began_at: int
     value: float | None
     host: str
-    node: str
     heard_at: float
     slice_seconds: float
     started: bool = False
@@ -138,8 +139,8 @@ class SearchDriver:
         self._failures: Counter[str] = Counter()
         self._exclude = exclude or (lambda node, why: False)
         self._files_stored = 0
-        self._failures_at: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._interrupted_at: defaultdict[int, set[int]] = defaultdict(set)
+        self._failed_in_a_row: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        self._files_at_failures: defaultdict[int, set[int]] = defaultdict(set)
         self._device_seconds = device_seconds(study.get_trials())
 
     def tidy(self) -> None:
@@ -204,10 +205,8 @@ class SearchDriver:
         trial = self.running.get(number)
         if trial is None or trial.attempt != attempt:
             return
-        if trial.node:
-            self._failed_there(trial.node, WORKERS, reason)
         self.study.start(number, attempt)  # an attempt that could not start counts, too
-        self._interrupt(number, attempt, reason)
+        self._interrupt(number, attempt, reason, counts=self.draining is None)
         self._retire(number)
 
     def take_back(self, number: int, attempt: int) -> None:
@@ -263,7 +262,7 @@ class SearchDriver:
     def close(self, reason: str) -> None:
         """Leave nothing running: every trial still out goes back to waiting."""
         for number, trial in list(self.running.items()):
-            self._interrupt(number, trial.attempt, reason)
+            self._interrupt(number, trial.attempt, reason, counts=self.draining is None)
             self._retire(number)
         self.study.recover(reason)
 
@@ -303,7 +302,6 @@ class SearchDriver:
             began_at=step,
             value=None,
             host="",
-            node="",
             heard_at=self._clock(),
             slice_seconds=0.0,
         )
@@ -320,7 +318,7 @@ class SearchDriver:
     def _hear(self, trial: RunningTrial, report: SliceReport) -> None:
         trial.heard_at = self._clock()
         trial.step = report.step
-        trial.host, trial.node = report.host, report.node
+        trial.host = report.host
         trial.value = report.value if report.value is not None else trial.value
         trial.slice_seconds = max(trial.slice_seconds, report.seconds)
         self._hear_of_files(trial, report)
@@ -335,11 +333,9 @@ class SearchDriver:
         if path is not None and path != trial.stored:
             trial.stored = path
             self._files_stored += 1
-            failures = self._failures_at[report.node]
-            failures.pop(STORAGE, None)
+            self._failed_in_a_row.pop((report.node, STORAGE), None)
             if report.step > trial.began_at:
-                failures.pop(WORKERS, None)
-                failures.pop(_gpu(report), None)
+                self._failed_in_a_row.pop((report.node, _gpu(report)), None)
 
     def _verdict(self, report: SliceReport) -> Verdict:
         number, attempt, value = report.number, report.attempt, report.value
@@ -363,8 +359,11 @@ class SearchDriver:
             # Trials that share a GPU have their share of its memory: this one needs more than that.
             reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
             return self.study.prune_without_value(number, attempt, reason)
-        if report.kind in OF_THE_PLACE:
-            self._place_failed(report)
+        if report.kind == DEVICE_FAILED:
+            self._device_failed(report)
+            return Verdict.STOP
+        if report.kind in (UNREADABLE, UNWRITABLE):
+            self._storage_failed(report)
             return Verdict.STOP
         if report.kind == ERROR:
             return self._failed(report)
@@ -390,60 +389,80 @@ class SearchDriver:
             self.hopeless = reason
             self.drain(f"{self._failures[reason]} trials failed alike and none succeeded: {reason}")
 
-    def _place_failed(self, report: SliceReport) -> None:
-        """Put a trial back to waiting whose storage or GPU failed; drain where that fails everywhere.
+    def _device_failed(self, report: SliceReport) -> None:
+        """Put a trial back to waiting for which a call on a GPU failed.
+
+        It counts against the trial while no other has failed on that GPU.
+        """
+        self._write_error(report)
+        reason = report.reason or report.kind
+        alone = self._failed_there(report, _gpu(report), reason)
+        if not self._interrupt(report.number, report.attempt, reason, counts=alone):
+            self._give_up_if_hopeless(reason)
+
+    def _storage_failed(self, report: SliceReport) -> None:
+        """Put a trial back to waiting whose files the storage does not take, or not give back.
 
         That is no trial's fault, unless it fails for this one again and again while others' files are
-        taken in between. A checkpoint that the driver does not find either is gone: its trial
-        begins anew.
+        taken in between. A checkpoint that the driver does not find either, or finds damaged, is
+        gone: its trial begins anew.
         """
         number, reason = report.number, report.reason or report.kind
-        if report.kind == DEVICE_FAILED:
-            self._write_error(report)
-        what = _gpu(report) if report.kind == DEVICE_FAILED else STORAGE
-        lost = self._failed_there(report.node, what, reason)
-        if lost is not None:
-            self.place_lost = lost
-            self.drain(lost)
-        failed_at = self._interrupted_at[number]  # in files that were taken by then
-        failed_at.add(self._files_stored)
-        counts = len(failed_at) > LOST_AFTER
-        if report.kind == UNREADABLE and self._is_gone(number):
+        found = self._checkpoint_found(number) if report.kind == UNREADABLE else True
+        if found is not False:
+            self._failed_there(report, STORAGE, reason, whoever=True)
+        if not found:
             self.study.forget_checkpoint(number)
-        self._interrupt(number, report.attempt, reason, counts=counts)
+        failures = self._files_at_failures[number]
+        failures.add(self._files_stored)
+        self._interrupt(number, report.attempt, reason, counts=len(failures) > UNCOUNTED_FAILURES)
 
-    def _failed_there(self, node: str, what: str, reason: str) -> str | None:
-        """Count a failure; at the last allowed in a row give the node no more trials.
+    def _failed_there(
+        self, report: SliceReport, what: str, reason: str, *, whoever: bool = False
+    ) -> bool:
+        """Note a failure; at the last allowed in a row exclude the node, or drain where it is the only one.
 
-        Return why, where that cannot be: there is no other node.
+        Args:
+            whoever: the same trial may fail each time; else a thing is lost when two have failed.
+
+        Returns:
+            Whether no other trial has failed there since the last success.
         """
-        failures = self._failures_at[node]
-        failures[what] += 1
-        if failures[what] < LOST_AFTER:
-            return None
-        why = f"{what} failed {LOST_AFTER} times in a row: {reason}"
-        if not self._exclude(node, why):
-            return why
-        del failures[what]
-        return None
+        trials = self._failed_in_a_row[report.node, what]
+        trials.append(report.number)
+        alone = set(trials) == {report.number}
+        if len(trials) < LOST_AFTER or (alone and not whoever):
+            return alone
+        why = f"{what} failed {len(trials)} times in a row: {reason}"
+        if self._exclude(report.node, why):
+            del self._failed_in_a_row[report.node, what]
+        else:
+            self.place_lost = self.place_lost or why
+            self.drain(why)
+        return alone
 
-    def _is_gone(self, number: int) -> bool:
-        """Return whether where the journal names a trial's checkpoint the driver finds nothing, or another."""
+    def _checkpoint_found(self, number: int) -> bool | None:
+        """Return whether the driver can read a trial's checkpoint: None where nothing is there.
+
+        False where it is damaged. A storage that does not answer may have it.
+        """
         stored = self.study.get_trial(number).system_attrs[CHECKPOINT]
         try:
             data = self._storage.read(stored["path"])
         except FileNotFoundError:
+            return None
+        except OSError:
             return True
-        except OSError:  # it may be there
-            return False
-        return hashlib.sha256(data).hexdigest() != str(stored["sha256"])
+        return hashlib.sha256(data).hexdigest() == str(stored["sha256"])
 
-    def _interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> None:
+    def _interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> bool:
+        """Return whether the trial waits now, or has had its attempts."""
         self._write_seconds(number)
         counts = counts and self.place_lost is None
         waits = self.study.interrupt(number, attempt, reason, counts=counts)
         self.running.pop(number, None)
         self._log("waiting" if waits else "ended", number, attempt, reason=reason)
+        return waits
 
     def _retire(self, number: int) -> None:
         """Tidy up after a trial that has ended: its checkpoints, and weights nobody will want."""
@@ -454,6 +473,8 @@ class SearchDriver:
         if trial is not None:
             self._log("ended", number, trial.attempt, state=finished.state.name, value=trial.value)
         self._remove_leftovers(finished)
+        if finished.state != TrialState.FAIL:  # of an attempt before
+            (self._directory.trial_path(number) / "error.txt").unlink(missing_ok=True)
         if finished.state == TrialState.COMPLETE:
             self._keep_best_weights()
 

@@ -22,6 +22,15 @@ def absolute_root(root: str) -> str:
     return root if "://" in root else str(Path(root).expanduser().absolute())
 
 
+def without_keys(root: str) -> str:
+    """Return a storage's root without the keys an address may hold before an @."""
+    scheme, mark, rest = root.partition("://")
+    keys, at, place = rest.rpartition("@")
+    if not mark or not at or ("/" in keys and ":" not in keys.split("/")[0]):  # in a folder's name
+        return root
+    return f"{scheme}://***@{place}"
+
+
 def root_below(root: str | None, folder: str) -> str | None:
     """Return the root of a storage of one's own below another; options of an address stay behind it.
 
@@ -51,11 +60,7 @@ class RunStorage:
     @property
     def shown(self) -> str:
         """The root as messages name it: without the keys an address may hold."""
-        scheme, mark, rest = self.root.partition("://")
-        host, slash, path = rest.partition("/")
-        if not mark or "@" not in host:
-            return self.root
-        return f"{scheme}://***@{host.rpartition('@')[2]}{slash}{path}"
+        return without_keys(self.root)
 
     def __reduce__(self) -> tuple[type[RunStorage], tuple[str]]:
         return RunStorage, (self.root,)
@@ -153,8 +158,9 @@ def _open_uri(root: str) -> tuple[Any, str]:
     try:
         filesystem, prefix = fs.FileSystem.from_uri(root)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
+        told = str(error).replace(root, without_keys(root))
         raise UserError(
-            f"storage {root!r} cannot be opened ({error}); allowed: a folder, file://, s3:// or gs://; "
+            f"storage {without_keys(root)!r} cannot be opened ({told}); allowed: a folder, file://, s3:// or gs://; "
             "check the address."
         ) from error
     return filesystem, prefix.rstrip("/")

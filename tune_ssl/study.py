@@ -342,10 +342,9 @@ class SearchStudy:
 
     def _interrupt(self, number: int, attempt: int, reason: str, counts: bool) -> bool:
         trial = self.get_trial(number)
-        if counts and trial.user_attrs.get(STARTED) == attempt:
-            stored = trial.system_attrs.get(CHECKPOINT)
-            began_at = trial.system_attrs.get(BEGAN_AT, 0)
-            progressed = stored is not None and stored["step"] > began_at
+        stored = trial.system_attrs.get(CHECKPOINT)
+        progressed = stored is not None and stored["step"] > trial.system_attrs.get(BEGAN_AT, 0)
+        if (counts or progressed) and trial.user_attrs.get(STARTED) == attempt:
             without = 0 if progressed else int(trial.system_attrs.get(WITHOUT_PROGRESS, 0)) + 1
             self._set_system_attribute(number, WITHOUT_PROGRESS, without)
             if without >= ATTEMPTS_WITHOUT_PROGRESS:

@@ -27,7 +27,10 @@ SLICE_FRACTION = 0.004
 LONGEST_SLICE = 15.0
 """Seconds; a signal is answered by storing checkpoints between slices, and Slurm allows 30."""
 CHECKPOINTS_KEPT = 2
-GPU_WORDS = ("CUDA error", "CUBLAS_STATUS_", "CUDNN_STATUS_")
+GPU_WORDS = (
+    *("CUDA error", "CUDA driver error", "CUDA unknown error", "CUBLAS_STATUS_", "CUDNN_STATUS_"),
+    *("cudaGetDeviceCount", "No CUDA GPUs are available", "Found no NVIDIA driver"),
+)
 OUT_OF_MEMORY_WORDS = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import driver_cost, throughput
+from benchmarks import driver_cost, scale, suggestions, throughput
 from benchmarks.throughput import Timing
 
 COST = [
@@ -79,3 +80,55 @@ def test_a_short_run_makes_a_record_of_the_same_shape(
     assert options in made["command"]
     assert outline(made) == outline(kept)
     assert capsys.readouterr().out.strip() == benchmark.as_text(made)
+
+
+def short(number: float) -> str:
+    """Return a number as the page writes it: of two digits behind the point, none before it if it is 0."""
+    return f"{number:.2f}".removeprefix("0")
+
+
+def test_the_page_s_table_of_costs_is_what_was_recorded_and_keeps_the_limits_it_names():
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    table = page.split("## What the search itself costs")[1]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    told = {label: figure for label, figure, *_ in rows}
+
+    def figure(begins: str) -> str:
+        [found] = [figure for label, figure in told.items() if label.startswith(begins)]
+        return found
+
+    ratios = json.loads(driver_cost.RECORD.read_text())["ratios"]
+    assert figure("driver CPU for a trial") == f"{short(ratios['growth'])} x"
+    assert figure("beside plain") == f"{short(ratios['plain'])} x"
+    assert figure("the same with Tune's loggers") == f"{short(ratios['plain without loggers'])} x"
+    assert ratios["growth"] <= 1.2
+    assert ratios["plain"] <= 0.8
+
+    speed = json.loads(throughput.RECORD.read_text())
+    assert figure("optimiser steps") == ", ".join(map(short, sorted(speed["ratios"])))
+    assert speed["ratio"] >= 0.9
+
+    kept = json.loads(suggestions.RECORD.read_text())
+    for begins, other in (("a suggestion", "stock"), ("the same beside TPE", "separate")):
+        times = [
+            kept[f"cost {space}"]["times_cheaper"][other][suggestions.DEFAULT]
+            for space in suggestions.SPACES
+        ]
+        assert figure(begins) == " and ".join(f"{ratio:.0f} x" for ratio in times) + " cheaper"
+    for begins, other in (("regret beside stock", "stock"), ("regret beside TPE", "uncapped")):
+        found = [
+            kept[f"regret {space} after 10000"]["versus"][other][suggestions.DEFAULT]
+            for space in suggestions.SPACES
+        ]
+        limits = " and ".join(f"{row['mean']:+.2f} (at most {row['upper']:+.2f})" for row in found)
+        assert figure(begins) == f"{limits} points"
+
+    large = json.loads(scale.RECORD.read_text())["10000 trials on 1000 slots"]
+    assert figure("10,000 trials of an hour") == f"{100 * large['utilisation']:.1f} %"
+    assert figure("the same until") == f"{100 * large['tail_utilisation']:.1f} % in the last hour"
+    first, *_, last = large["resident_megabytes"]
+    assert figure("memory of the driver") == f"{first:.0f} MB, {last:.0f} MB"
+    opened, shown = (large["reopened"][name]["wall"] for name in ("open_seconds", "status_seconds"))
+    assert figure("its journal") == f"{opened:.0f} s; {shown:.0f} s"
+    decisions = f"{large['replay']['decisions']:,} decisions"
+    assert f"all 10,000 suggestions and {decisions}" in page

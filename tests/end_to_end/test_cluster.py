@@ -164,7 +164,7 @@ def test_a_node_that_loses_the_storage_gets_no_more_trials_and_fails_none(
     folder = tmp_path / "runs" / "full"
     running.wait_until(lambda: "gets no more trials: " in running.log.read_text(), 300)
     lost = trial_events(folder, "waiting")
-    assert len(lost) == 3
+    assert 3 <= len(lost) <= 4  # it is said some seconds later
     assert all("No space left on device" in event["reason"] for event in lost)
     # One that was asked for before may still begin there.
     running.wait_until(lambda: running_and_most(folder)[0] == 1)

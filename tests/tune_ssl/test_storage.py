@@ -46,7 +46,9 @@ def test_both_kinds_put_a_file_at_the_same_place(root):
     ("root", "shown"),
     [
         ("s3://key:se%2Fcret@bucket/runs?region=a", "s3://***@bucket/runs?region=a"),
+        ("s3://key:se/cret@bucket/runs", "s3://***@bucket/runs"),
         ("s3://bucket/runs@home", "s3://bucket/runs@home"),
+        ("s3://bucket/runs", "s3://bucket/runs"),
         ("/home/a:b@c/runs", "/home/a:b@c/runs"),
     ],
 )
@@ -54,6 +56,12 @@ def test_keys_in_an_address_are_not_shown(root, shown):
     storage = RunStorage.__new__(RunStorage)
     storage.root = root
     assert storage.shown == shown
+
+
+def test_nor_where_the_address_cannot_be_opened():
+    with pytest.raises(UserError, match="cannot be opened") as refused:
+        RunStorage("ftp://key:secret@host/runs")
+    assert "secret" not in str(refused.value)
 
 
 def test_a_file_is_replaced(storage):

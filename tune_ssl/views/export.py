@@ -16,6 +16,7 @@ from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.best import WEIGHTS_KEPT, RankedTrial, rank_trials
 from tune_ssl.run import ADDED_SETTINGS, RunConfig, yaml_text
+from tune_ssl.storage import without_keys
 
 FORMATS = ("yaml", "json", "csv")
 NO_VALUES = Suggestion(algorithm=ALGORITHM_NAMES[0], divergence=None, parameters={})
@@ -112,7 +113,7 @@ def _weights(config: RunConfig, trial: RankedTrial) -> str | None:
     path: str | None = trial.result.get("weights")
     if path is None or trial.rank > WEIGHTS_KEPT:
         return None
-    return path if config.storage is None else f"{config.storage}/{path}"
+    return path if config.storage is None else f"{without_keys(config.storage)}/{path}"
 
 
 def _csv(records: list[dict[str, Any]]) -> str:
