@@ -1526,6 +1526,12 @@ MUTANTS = (
         "        if True:\n",
     ),
     Mutant(
+        "nodes: one that lost the storage is never asked again",
+        "tune_ssl/on_ray/nodes.py",
+        "                self._seen.discard(node_id)\n",
+        "                pass\n",
+    ),
+    Mutant(
         "driver: a single trial takes a GPU from all",
         "tune_ssl/driver.py",
         "(alone and not whoever)",

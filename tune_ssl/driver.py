@@ -102,8 +102,9 @@ class SearchDriver:
             a search's, of ``config`` and a seed of the number's own.
         weights_kept: so many of the best keep their weights; None for all.
         began: when the invocation began, by the clock; None for now.
-        exclude: takes a node where trials fail that is not their fault, and why; gives it no more
-            trials and returns True, or False where no other node is left. None: there is no other.
+        exclude: takes a node where trials fail that is not their fault, why, and whether it cannot prove
+            that this is over; gives it no more trials and returns True, or False where no other node is
+            left. None: there is no other.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class SearchDriver:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         began: float | None = None,
-        exclude: Callable[[str, str], bool] | None = None,
+        exclude: Callable[[str, str, bool], bool] | None = None,
     ) -> None:
         self.study = study
         self.config = config
@@ -137,7 +138,7 @@ class SearchDriver:
         self._began = clock() if began is None else began
         self._weights_dropped: set[int] = set()
         self._failures: Counter[str] = Counter()
-        self._exclude = exclude or (lambda node, why: False)
+        self._exclude = exclude or (lambda node, why, for_good: False)
         self._files_stored = 0
         self._failed_in_a_row: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         self._files_at_failures: defaultdict[int, set[int]] = defaultdict(set)
@@ -434,7 +435,7 @@ class SearchDriver:
         if len(trials) < LOST_AFTER or (alone and not whoever):
             return alone
         why = f"{what} failed {len(trials)} times in a row: {reason}"
-        if self._exclude(report.node, why):
+        if self._exclude(report.node, why, what != STORAGE):
             del self._failed_in_a_row[report.node, what]
         else:
             self.place_lost = self.place_lost or why

@@ -642,7 +642,7 @@ class TestLostStorage:
         self, new_run, monkeypatch, slots
     ):
         """Its mount is gone, say; the driver reads the file."""
-        run = new_run(exclude=lambda node, why: True)
+        run = new_run(exclude=lambda node, why, for_good: True)
         workers = run.workers(slots=slots)
         workers.fill()
         while "rung 3" not in run.study.get_trial(0).user_attrs:
@@ -731,7 +731,8 @@ class TestLostStorage:
     def test_a_host_is_excluded_while_others_are_left(self, new_run):
         excluded = []
 
-        def exclude(node, why):
+        def exclude(node, why, for_good):
+            assert not for_good
             excluded.append((node, why))
             return len(excluded) == 1
 
@@ -811,8 +812,8 @@ class TestBrokenDevices:
                 break
             workers.fill()
             workers.turn()
-        [(node, why)] = excluded
-        assert node == "a"
+        [(node, why, for_good)] = excluded
+        assert (node, for_good) == ("a", True)
         assert why.startswith("GPU 1 failed ")
         assert "times in a row: RuntimeError: CUDA error" in why
         run.driver.close("the node is left out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -96,19 +97,36 @@ def test_an_excluded_node_gets_no_trials_and_the_last_that_lives_is_not_excluded
     ray.answering = {"a", "b", "c"}
     guard.prove_all()
     ray.dead.add("c")
-    assert guard.exclude("c", "its workers failed")
+    assert guard.exclude("c", "its workers failed", for_good=True)
     assert guard.poll() == []  # nobody need be told of a dead one
-    assert guard.exclude("a", "its disk is full")
+    assert guard.exclude("a", "its disk is full", for_good=True)
     assert "a" not in guard.allowed
     assert guard.poll() == ["node one gets no more trials: its disk is full"]
-    assert guard.exclude("a", "its disk is full")  # what it had still taken
+    assert guard.exclude("a", "its disk is full", for_good=True)  # what it had still taken
     assert guard.poll() == []
-    assert not guard.exclude("b", "its disk is full")
+    assert not guard.exclude("b", "its disk is full", for_good=True)
     assert "b" in guard.allowed
     ray.hosts["d"] = "one"  # mended, it joins anew
     ray.answering.add("d")
     assert guard.poll() == ["node one passed its checks."]
     assert "d" in guard.allowed
+
+
+def test_one_that_lost_the_storage_may_prove_itself_again_and_one_excluded_for_good_not(
+    cluster, monkeypatch
+):
+    ray, guard = cluster(a="one", b="two", c="three")
+    ray.answering = {"a", "b", "c"}
+    guard.prove_all()
+    assert guard.exclude("a", "its disk is full", for_good=False)
+    assert guard.exclude("b", "GPU 1 failed", for_good=True)
+    assert len(guard.poll()) == 2
+    assert guard.poll() == []
+    now = time.monotonic()
+    monkeypatch.setattr(nodes.time, "monotonic", lambda: now + 301.0)
+    assert guard.poll() == ["node one passed its checks."]
+    assert guard.allowed == {"a", "c"}
+    assert guard.poll() == []
 
 
 def scheduled(report, verdict=Verdict.STOP, guard=None, trial=None) -> str:
@@ -148,7 +166,7 @@ def test_what_waits_is_asked_for_anew_some_time_after_nodes_joined_or_were_exclu
     monkeypatch.setattr("tune_ssl.on_ray.scheduler.time", SimpleNamespace(monotonic=lambda: now[0]))
     scheduler = DriverScheduler(SimpleNamespace(), guard)
     assert not scheduler._waits_for_old_nodes()
-    guard.exclude("a", "its disk is full")
+    guard.exclude("a", "its disk is full", for_good=True)
     assert not scheduler._waits_for_old_nodes()
     now[0] += 11.0
     assert scheduler._waits_for_old_nodes()

@@ -21,6 +21,8 @@ MUST_AGREE = ("tune-ssl", "torch", "ray", "optuna", "numpy")
 SMALLEST_DISK = 2**30
 POLL_SECONDS = 5.0
 PROOF_SECONDS = 120.0
+AGAIN_SECONDS = 300.0
+"""After which a node that lost the storage may show that it has it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class NodeGuard:
         self._pending: dict[Any, tuple[str, str, str]] = {}
         self._messages: list[str] = []
         self._seen: set[str] = set()
+        self._asked_again_at: dict[str, float] = {}
         self._polled_at = 0.0
 
     def prove_all(self) -> None:
@@ -83,14 +86,19 @@ class NodeGuard:
         if now - self._polled_at < POLL_SECONDS:
             return []
         self._polled_at = now
+        for node_id, at in list(self._asked_again_at.items()):
+            if now >= at:
+                del self._asked_again_at[node_id]
+                self._seen.discard(node_id)
         self._ask_new_nodes()
         told, self._messages = self._messages, []
         return told + self._collect(timeout=0.0)
 
-    def exclude(self, node_id: str, problem: str) -> bool:
+    def exclude(self, node_id: str, problem: str, for_good: bool) -> bool:
         """Give a node no more trials; False, and nothing done, where no other is alive.
 
-        Of one that is not alive itself nothing need be said.
+        Unless ``for_good`` it may prove itself again some minutes later. Of one that is not alive
+        itself nothing need be said.
         """
         nodes = {node["NodeID"]: node for node in ray.nodes()}
         alive = {other for other, node in nodes.items() if node["Alive"]}
@@ -98,6 +106,8 @@ class NodeGuard:
             return False
         if node_id in self.allowed & alive:
             self.allowed.remove(node_id)
+            if not for_good:
+                self._asked_again_at[node_id] = time.monotonic() + AGAIN_SECONDS
             host = nodes[node_id]["NodeManagerHostname"]
             self.problems[host] = problem
             self._messages.append(f"node {host} gets no more trials: {problem}")
