@@ -111,6 +111,7 @@ TESTS = {
     "tune_ssl/statistics/flatness.py": (STATISTICS + "/test_flatness.py",),
     "tune_ssl/views/report.py": ("tests/tune_ssl/test_analysis.py",),
     "tune_ssl/analysis.py": ("tests/tune_ssl/test_analysis.py",),
+    "tune_ssl/storage.py": ("tests/tune_ssl/test_storage.py",),
     "tune_ssl/study.py": ("tests/tune_ssl/test_study.py", "tests/tune_ssl/test_workflows.py"),
     "tune_ssl/trial.py": ("tests/tune_ssl/test_trial.py",),
     "tune_ssl/warm_start.py": ("tests/tune_ssl/test_warm_start.py",),

@@ -50,13 +50,13 @@ def checkpoint(attempt: int, step: int = 3) -> Checkpoint:
     )
 
 
-def lose(study, attempt: int, *, stored: int | None = None) -> bool:
+def lose(study, attempt: int, *, stored: int | None = None, counts: bool = True) -> bool:
     """Begin the waiting trial again and lose it, with a checkpoint of a step; does it wait?"""
     assignment = begin(study)
     assert (assignment.number, assignment.attempt) == (0, attempt)
     if stored is not None:
         assert study.name_checkpoint(0, attempt, checkpoint(attempt, stored))
-    return study.interrupt(0, attempt, "node lost")
+    return study.interrupt(0, attempt, "node lost", counts=counts)
 
 
 class TestHowATrialEnds:
@@ -266,6 +266,16 @@ class TestAttemptsWithoutProgress:
         assert lose(study, 4)
         assert lose(study, 5)
         assert not lose(study, 6)
+
+    def test_so_it_does_where_the_attempt_itself_does_not_count_as_a_drain(self):
+        study = make_study()
+        assert lose(study, 1)
+        assert lose(study, 2)
+        assert lose(study, 3, counts=False)
+        assert lose(study, 4, stored=3, counts=False)
+        assert lose(study, 5)
+        assert lose(study, 6)
+        assert not lose(study, 7)
 
     def test_an_old_checkpoint_is_no_progress(self):
         study = make_study()
