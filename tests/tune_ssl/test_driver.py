@@ -794,6 +794,18 @@ class TestBrokenDevices:
         again = new_run().finish()
         assert (again.driver.counts().finished, again.states().count("FAIL")) == (6, 1)
 
+    def test_a_rung_that_is_reported_again_says_nothing_for_it(self, new_run):
+        run = new_run()
+        workers = run.workers(slots=2)
+        workers.fill()
+        while not all(run.study.get_trial(number).intermediate_values for number in (0, 1)):
+            workers.turn()
+        run.driver.close("the driver ended")
+        run = new_run()
+        run.finish(factory=run.factory(faults={None: ILLEGAL}))
+        assert run.driver.place_lost.startswith("the GPU failed 4 times in a row")
+        assert run.states() == ["FAIL", "WAITING"]
+
     def test_where_every_trial_breaks_at_one_step_it_is_the_program(self, new_run):
         run = new_run()
         run.finish(factory=run.factory(faults={None: ILLEGAL}))
