@@ -119,7 +119,9 @@ def test_the_page_s_table_of_costs_is_what_was_recorded_and_keeps_the_limits_it_
         kept[f"regret {space} after 10000"]["versus"]["stock"][suggestions.DEFAULT]
         for space in suggestions.SPACES
     ]
-    limits = " and ".join(f"{row['mean']:+.2f} (at most {row['upper']:+.2f})" for row in found)
+    limits = ", ".join(
+        f"{row['mean']:+.2f} (at most {row['upper']:+.2f}, {row['seeds']} seeds)" for row in found
+    )
     assert figure("regret beside stock") == f"{limits} points"
 
     large = json.loads(scale.RECORD.read_text())["10000 trials on 1000 slots"]
