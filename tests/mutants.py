@@ -1254,8 +1254,8 @@ MUTANTS = (
     Mutant(
         "study: an attempt that never trained counts as one without progress",
         "tune_ssl/study.py",
-        "if counts and trial.user_attrs.get(STARTED) == attempt:",
-        "if counts:",
+        "if (counts or progressed) and trial.user_attrs.get(STARTED) == attempt:",
+        "if counts or progressed:",
     ),
     Mutant(
         "sampler: the same randomness for every trial",
