@@ -55,7 +55,7 @@ from tune_ssl.worker import (
     Lengths,
     SliceReport,
 )
-from tune_ssl.workflows.opening import open_study
+from tune_ssl.workflows.opening import open_study, study_of
 
 RECORD = Path(__file__).with_name("scale.json")
 TRIAL_SECONDS = 3600.0
@@ -300,15 +300,7 @@ def replayed(config: RunConfig, directory: RunDirectory, study: SearchStudy) -> 
     """Replay a run's journal; return how much was the same, and the seconds it took."""
 
     def again(journal: MemoryJournal) -> SearchStudy:
-        return SearchStudy(
-            journal,
-            study.space,
-            name=directory.name,
-            trials=config.trials,
-            seed=config.seed,
-            rungs=study.rungs,
-            reduction_factor=config.reduction_factor,
-        )
+        return study_of(config, study.space, journal, directory.name)
 
     began = time.perf_counter()
     same = replay(read_records(directory.journal_path), again)

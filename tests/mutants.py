@@ -1517,8 +1517,8 @@ MUTANTS = (
     Mutant(
         "driver: a damaged checkpoint is read again and again",
         "tune_ssl/driver.py",
-        'return hashlib.sha256(data).hexdigest() == str(stored["sha256"])',
-        "return True",
+        "        except DamagedFileError:\n            return False\n",
+        "",
     ),
     Mutant(
         "driver: damaged checkpoints are taken for a lost storage",
@@ -1551,9 +1551,9 @@ MUTANTS = (
         'self.draining or "drained")',
     ),
     Mutant(
-        "worker: a damaged checkpoint fails its trial",
-        "tune_ssl/worker.py",
-        "if hashlib.sha256(data).hexdigest() != stored.sha256:",
+        "storage: a damaged file is given as it is",
+        "tune_ssl/storage.py",
+        "if hashlib.sha256(data).hexdigest() != sha256:",
         "if False:",
     ),
     Mutant(
@@ -1907,8 +1907,8 @@ MUTANTS = (
     Mutant(
         "confirm: weights are not those that were stored",
         "tune_ssl/sealed.py",
-        "if hashlib.sha256(data).hexdigest() != weights.sha256:",
-        "if False:",
+        "storage.read_stored(weights.path, weights.sha256)",
+        "storage.read(weights.path)",
     ),
     Mutant(
         "confirm: a fingerprint without labels",

@@ -7,7 +7,6 @@ needs is in the study; what is kept here serves the live view and the limits of 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -21,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces.joint import Suggestion
 from tune_ssl.best import WEIGHTS_KEPT
 from tune_ssl.run import RunConfig, RunDirectory, write_yaml
-from tune_ssl.storage import RunStorage
+from tune_ssl.storage import DamagedFileError, RunStorage
 from tune_ssl.study import (
     ATTEMPT,
     CHECKPOINT,
@@ -449,12 +448,14 @@ class SearchDriver:
         """
         stored = self.study.get_trial(number).system_attrs[CHECKPOINT]
         try:
-            data = self._storage.read(stored["path"])
+            self._storage.read_stored(stored["path"], stored["sha256"])
         except FileNotFoundError:
             return None
+        except DamagedFileError:
+            return False
         except OSError:
-            return True
-        return hashlib.sha256(data).hexdigest() == str(stored["sha256"])
+            pass
+        return True
 
     def _interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> bool:
         """Return whether the trial waits now, or has had its attempts."""

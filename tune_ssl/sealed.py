@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ssl_core.errors import UserError
-from tune_ssl.storage import RunStorage
+from tune_ssl.storage import DamagedFileError, RunStorage
 from tune_ssl.trial import pack_correct
 
 if TYPE_CHECKING:
@@ -177,19 +177,20 @@ def _opened() -> Opened:
 
 def _measured(weights: StoredWeights) -> str:
     assert _place is not None
-    name = f"{weights.root}/{weights.path}"
+    storage = RunStorage(weights.root)
+    name = f"{storage.shown}/{weights.path}"
     try:
-        data = RunStorage(weights.root).read(weights.path)
+        data = storage.read_stored(weights.path, weights.sha256)
+    except DamagedFileError as error:
+        raise UserError(
+            f"weights {name} are not those the retraining stored; allowed: the file as it was; restore it, or "
+            "confirm under another --name."
+        ) from error
     except OSError as error:
         raise UserError(
             f"weights {name} cannot be read ({error}); allowed: the file a retraining stored; restore it, or "
             "confirm under another --name."
         ) from error
-    if hashlib.sha256(data).hexdigest() != weights.sha256:
-        raise UserError(
-            f"weights {name} are not those the retraining stored; allowed: the file as it was; restore it, or "
-            "confirm under another --name."
-        )
     evaluation = classified(data, _judging(), _device(), Path(name).name)
     return pack_correct(evaluation.correct)
 

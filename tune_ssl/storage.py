@@ -5,6 +5,7 @@ A path given to the methods is relative to the storage's root, with ``/`` betwee
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def root_below(root: str | None, folder: str) -> str | None:
         return None
     address, mark, options = root.partition("?") if "://" in root else (root, "", "")
     return f"{address.rstrip('/')}/{folder}{mark}{options}"
+
+
+class DamagedFileError(OSError):
+    """A file is not as it was stored, or was read in part; ``size`` is how many bytes came."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size} bytes, other than were stored")
+        self.size = size
 
 
 class RunStorage:
@@ -86,6 +95,18 @@ class RunStorage:
         # Not as a stream, which would ask an object store for every quarter of a megabyte.
         with self._filesystem.open_input_file(self._at(path)) as file:
             data: bytes = file.read()
+        return data
+
+    def read_stored(self, path: str, sha256: str) -> bytes:
+        """Return the bytes stored under a path, if they have that SHA-256.
+
+        Raises:
+            DamagedFileError: they have not.
+            OSError: as ``read``.
+        """
+        data = self.read(path)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise DamagedFileError(len(data))
         return data
 
     def delete(self, path: str) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tune_ssl import machine
-from tune_ssl.storage import RunStorage
+from tune_ssl.storage import DamagedFileError, RunStorage
 from tune_ssl.study import Checkpoint
 from tune_ssl.trial import Measured, Work, WorkFactory
 
@@ -243,14 +243,13 @@ class TrialRunner:
     def _from_storage(self, stored: Checkpoint) -> bytes:
         name = f"{self._storage.shown}/{stored.path}"
         try:
-            data = self._storage.read(stored.path)
+            return self._storage.read_stored(stored.path, stored.sha256)
+        except DamagedFileError as error:
+            raise _UnreadableError(
+                f"{name} is damaged or half read ({error.size} bytes), other than it was stored"
+            ) from error
         except OSError as error:
             raise _UnreadableError(f"{name} cannot be read: {error}") from error
-        if hashlib.sha256(data).hexdigest() != stored.sha256:
-            raise _UnreadableError(
-                f"{name} is damaged or half read ({len(data)} bytes), other than it was stored"
-            )
-        return data
 
     def _failed(self, error: Exception, began: float) -> SliceReport:
         kind = ERROR

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
+from tests.tune_ssl.fakes import records_of
+from tune_ssl.journal import MemoryJournal
 from tune_ssl.run import RunDirectory
 from tune_ssl.simulator import replay
 from tune_ssl.study import ATTEMPT, RESULT, SearchStudy, read_trials
+from tune_ssl.workflows.opening import study_of
 
 COMMAND = [sys.executable, "-m", "tune_ssl.cli"]
 FAULTS = os.pathsep.join(
@@ -119,20 +121,11 @@ def assert_replays(run_folder: Path) -> None:
     directory = RunDirectory(run_folder)
     config = directory.read_config()
 
-    def make(journal: Any) -> SearchStudy:
-        return SearchStudy(
-            journal,
-            config.space(num_classes=10),
-            name=directory.name,
-            trials=config.trials,
-            seed=config.seed,
-            rungs=config.rungs(),
-            reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
-            sampler=config.sampler,
-        )
+    def make(journal: MemoryJournal) -> SearchStudy:
+        return study_of(config, config.space(num_classes=10), journal, directory.name)
 
     trials = trials_of(run_folder)
-    same = replay(list(JournalFileBackend(str(directory.journal_path)).read_logs(0)), make)
+    same = replay(records_of(directory.journal_path), make)
     assert same.suggestions == sum(trial.system_attrs.get(ATTEMPT, 0) for trial in trials)
     rungs = config.rungs()[:-1]
     assert same.decisions == sum(step in rungs for t in trials for step in t.intermediate_values)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -206,6 +207,15 @@ RECORD = {"op_code": 4, "worker_id": "w", "text": "ä" * 50}
 """Not ASCII, so that bytes and characters differ in number where it is not escaped."""
 
 
+def failing(code: int) -> Callable[..., None]:
+    """Return what raises the error of that number whatever it is asked."""
+
+    def fails(*_arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fails
+
+
 class TestFailingWrites:
     def test_every_size_at_which_a_write_is_cut_short_leaves_no_trace(self, tmp_path, written):
         """RLIMIT_FSIZE ends a write in the middle, as a full disk or a quota does."""
@@ -248,11 +258,8 @@ class TestFailingWrites:
         path.write_bytes(written)
         journal, _ = open_journal(path)
 
-        def failing(_descriptor):
-            raise OSError(code, os.strerror(code))
-
         with monkeypatch.context() as patched:
-            patched.setattr(os, "fsync", failing)
+            patched.setattr(os, "fsync", failing(code))
             with pytest.raises(JournalWriteError, match=os.strerror(code)):
                 journal.append_logs([RECORD])
         assert path.read_bytes() == written
@@ -266,12 +273,9 @@ class TestFailingWrites:
         path.write_bytes(written)
         journal, _ = open_journal(path)
 
-        def failing(*_arguments):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
         with monkeypatch.context() as patched:
-            patched.setattr(os, "fsync", failing)
-            patched.setattr(os, "truncate", failing)
+            patched.setattr(os, "fsync", failing(errno.EIO))
+            patched.setattr(os, "truncate", failing(errno.EIO))
             with pytest.raises(JournalWriteError):
                 journal.append_logs([RECORD])
         left = path.read_bytes()
@@ -293,11 +297,7 @@ class TestFailingWrites:
         trial = begin(study)
         before = path.read_bytes()
         with monkeypatch.context() as patched:
-
-            def failing(_descriptor):
-                raise OSError(errno.ENOSPC, "No space left on device")
-
-            patched.setattr(os, "fsync", failing)
+            patched.setattr(os, "fsync", failing(errno.ENOSPC))
             with pytest.raises(JournalWriteError):
                 study.report(trial.number, 1, 3, 0.5)
         assert path.read_bytes() == before
@@ -314,10 +314,7 @@ class TestFailingWrites:
         path.write_bytes(written)
         journal, _ = open_journal(path)
 
-        def failing(*_arguments):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr(os, "symlink", failing)
+        monkeypatch.setattr(os, "symlink", failing(errno.ENOSPC))
         with pytest.raises(JournalWriteError, match="No space left"):
             journal.append_logs([RECORD])
         assert path.read_bytes() == written
@@ -417,11 +414,8 @@ class TestTogether:
         study = study_on(path)
         before = path.read_bytes()
 
-        def failing(_descriptor):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
         with monkeypatch.context() as patched:
-            patched.setattr(os, "fsync", failing)
+            patched.setattr(os, "fsync", failing(errno.ENOSPC))
             with pytest.raises(JournalWriteError):
                 study.next()
         with pytest.raises(JournalWriteError, match="No space left"):

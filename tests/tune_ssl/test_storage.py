@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import textwrap
 import pytest
 
 from ssl_core.errors import UserError
-from tune_ssl.storage import RunStorage
+from tune_ssl.storage import DamagedFileError, RunStorage
 
 KINDS = ("folder", "uri")
 
@@ -35,6 +36,18 @@ def test_what_is_written_is_read_back(storage):
     storage.write("empty", b"")
     assert storage.read("trials/0007/attempt-2/step-000400.pt") == data
     assert storage.read("empty") == b""
+
+
+def test_a_file_that_is_not_as_it_was_stored_is_told_from_one_that_is_not_there(storage):
+    storage.write("a/b", b"data")
+    digest = hashlib.sha256(b"data").hexdigest()
+    assert storage.read_stored("a/b", digest) == b"data"
+    storage.write("a/b", b"dat")
+    with pytest.raises(DamagedFileError) as damaged:
+        storage.read_stored("a/b", digest)
+    assert damaged.value.size == 3
+    with pytest.raises(FileNotFoundError):
+        storage.read_stored("nothing/there", digest)
 
 
 def test_both_kinds_put_a_file_at_the_same_place(root):

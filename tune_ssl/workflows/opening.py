@@ -11,13 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
-from search_spaces.joint import StudySpace
+from search_spaces.joint import Space, StudySpace
 from ssl_core.data.images import checksum
 from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
-from tune_ssl.journal import RunJournal, open_journal
+from tune_ssl.journal import MemoryJournal, RunJournal, open_journal
 from tune_ssl.run import RunConfig, RunDirectory
-from tune_ssl.storage import RunStorage
+from tune_ssl.storage import DamagedFileError, RunStorage
 from tune_ssl.study import CHECKPOINT, FOREIGN, FirstTrial, SearchStudy, first_trials
 from tune_ssl.views.messages import say
 from tune_ssl.warm_start import WarmStart, check_comparable, warm_start
@@ -46,15 +46,11 @@ def open_study(
     """
 
     def make(journal: RunJournal) -> SearchStudy:
-        return SearchStudy(
-            journal,
+        return study_of(
+            config,
             config.space(shared.num_classes),
-            name=directory.name,
-            trials=config.trials,
-            seed=config.seed,
-            rungs=config.rungs(),
-            reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
-            sampler=config.sampler,
+            journal,
+            directory.name,
             warm_start=lambda: _take(config, shared, console) if config.warm_start else None,
         )
 
@@ -66,6 +62,28 @@ def open_study(
         write=lambda: directory.write_config(config),  # the goal may have been changed
     )
     return open_prepared(prepared, directory, storage, console)
+
+
+def study_of(
+    config: RunConfig,
+    space: Space,
+    journal: RunJournal | MemoryJournal,
+    name: str,
+    *,
+    warm_start: Callable[[], WarmStart | None] = lambda: None,
+) -> SearchStudy:
+    """Return the study of a run with these settings on a journal, its own or a replay's."""
+    return SearchStudy(
+        journal,
+        space,
+        name=name,
+        trials=config.trials,
+        seed=config.seed,
+        rungs=config.rungs(),
+        reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
+        sampler=config.sampler,
+        warm_start=warm_start,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,17 +296,17 @@ def _why_gone(
 ) -> str | None:
     name = f"checkpoint {storage.shown}/{stored['path']} of run {directory.name!r}"
     try:
-        data = storage.read(stored["path"])
+        storage.read_stored(stored["path"], stored["sha256"])
     except FileNotFoundError as error:
         return str(error)
+    except DamagedFileError as error:
+        raise UserError(
+            f"{name} is damaged or half written ({error.size} bytes); allowed: the file as it was stored; "
+            "restore it, or delete it to begin that trial anew."
+        ) from error
     except OSError as error:
         raise UserError(
             f"{name} cannot be read ({error}); allowed: a storage that answers; try again when it does, or "
             "delete the file to begin that trial anew."
         ) from error
-    if hashlib.sha256(data).hexdigest() != stored["sha256"]:
-        raise UserError(
-            f"{name} is damaged or half written ({len(data)} bytes); allowed: the file as it was stored; "
-            "restore it, or delete it to begin that trial anew."
-        )
     return None

@@ -51,7 +51,7 @@ from tune_ssl.text import percent
 from tune_ssl.trial import RetrainingFactory
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import DONE, Invocation, how_it_ended, run_job
-from tune_ssl.workflows.opening import PreparedStudy, labels_sha256, open_prepared
+from tune_ssl.workflows.opening import PreparedStudy, labels_sha256, open_prepared, study_of
 from tune_ssl.workflows.plan import (
     check_unlabeled,
     describe_conditions,
@@ -183,16 +183,7 @@ class RetrainingJob:
         retrainings, settings = self.retrainings, self.settings
 
         def make(journal: RunJournal) -> SearchStudy:
-            return SearchStudy(
-                journal,
-                retrainings,
-                name=directory.name,
-                trials=settings.trials,
-                seed=settings.seed,
-                rungs=settings.rungs(),
-                reduction_factor=None,
-                sampler=settings.sampler,
-            )
+            return study_of(settings, retrainings, journal, directory.name)
 
         prepared = PreparedStudy(
             make=make,
