@@ -8,12 +8,16 @@ workers that load the plain loop's images have the machine's other cores to them
 Supervised training is measured against its ceiling, too: its own convolutions run alone in the same
 turns (``convolutions``). Images are random pixels where they stand for CIFAR-10: a step takes as long
 whatever they show.
+
+``--compiled`` measures our step with its networks compiled by torch (inductor, which needs a C++ compiler), too,
+and how long its first two steps take: tune-ssl does not compile, and this is what it forgoes.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +44,7 @@ SETTINGS = {
 """The data set whose shapes are trained on, network, batch size, steps of a turn."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CONVOLUTIONS = "convolutions"
+COMPILED = "compiled"
 SECONDS_BETWEEN_TURNS = 0.3
 """In which the plain loop's workers load ahead and come to rest, so that they disturb no other."""
 
@@ -56,7 +61,8 @@ def main() -> None:
             print(as_text(rows[-1]), flush=True)
         if options.record:
             about = {"threads": options.threads, "capability": _capability(options.device)}
-            keep(RECORD, f"{setting} on {options.device}", about | {"rows": rows})
+            compiled = ", compiled" if options.compiled else ""
+            keep(RECORD, f"{setting} on {options.device}{compiled}", about | {"rows": rows})
 
 
 def measure(
@@ -65,6 +71,8 @@ def measure(
     """Return milliseconds per step of the plain loop and of ours in each precision."""
     _, model, batch_size, steps = SETTINGS[setting]
     precisions = options.precisions.split(",")
+    ours = list(precisions)
+    seconds_to_compile = {}
     loops: dict[str, Callable[[], None]] = {
         "plain": _plain(method, images, model, batch_size, options.device)
     }
@@ -75,6 +83,12 @@ def measure(
             own = convolutions_of(training.student, _batch(images, batch_size, options.device))
             device = torch.device(options.device)
             loops[f"{CONVOLUTIONS} {precision}"] = bare_step(own, DTYPES[precision], device)
+        if options.compiled:
+            compiled = f"{COMPILED} {precision}"
+            training = compiled_networks(_ours(setting, method, images, precision, options))
+            loops[compiled] = one_step_of(training)
+            ours.append(compiled)
+            seconds_to_compile[compiled] = round(_seconds_of(training, 2), 1)
     taken = in_turns(
         loops,
         steps=steps,
@@ -91,14 +105,21 @@ def measure(
             name: round(1000 * statistics.median(own), 2) for name, own in taken.items()
         },
         "times_faster": {
-            name: round(_median_ratio(taken["plain"], taken[name]), 2) for name in precisions
+            name: round(_median_ratio(taken["plain"], taken[name]), 2) for name in ours
         },
     }
     if method == "supervised":
         row["of_the_ceiling"] = {
-            name: round(_median_ratio(taken[f"{CONVOLUTIONS} {name}"], taken[name]), 2)
-            for name in precisions
+            name: round(
+                _median_ratio(
+                    taken[f"{CONVOLUTIONS} {name.removeprefix(COMPILED).strip()}"], taken[name]
+                ),
+                2,
+            )
+            for name in ours
         }
+    if options.compiled:
+        row["seconds_to_compile"] = seconds_to_compile
     return row
 
 
@@ -176,9 +197,23 @@ def endless_training(images: SplitImages, **settings: Any) -> Training:
     return Training(TrainingConfig.from_record({"max_steps": 10**6} | settings), images)
 
 
+def compiled_networks(training: Training) -> Training:
+    """Return the training with both networks compiled from their next call on."""
+    for network in (training.student, training.ema.network):
+        network.forward = torch.compile(network.forward)
+    return training
+
+
 def one_step_of(training: Training) -> Callable[[], None]:
     """Return what takes one step of a training."""
     return lambda: training.run(training.step + 1)
+
+
+def _seconds_of(training: Training, steps: int) -> float:
+    """Return how long a training takes for its next steps."""
+    before = time.monotonic()
+    training.run(training.step + steps)
+    return time.monotonic() - before
 
 
 def _batch(images: SplitImages, size: int, device: str) -> torch.Tensor:
@@ -216,6 +251,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--record", action="store_true")
     return parser.parse_args()
 

@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from benchmarks import step_time
 
@@ -19,6 +20,14 @@ def test_the_images_stand_for_cifar10():
     assert images.images.shape == (200, 3, 32, 32)
     assert set(images.labels) == set(range(10))
     assert not set(images.validation) & set(images.unlabeled)
+
+
+def test_compiled_networks_are_compiled_from_their_next_call_on(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda forward: compiled.append(forward) or forward)
+    training = step_time.endless_training(step_time.digits(), algorithm="supervised")
+    step_time.compiled_networks(training).run(1)
+    assert compiled == [training.student.forward, training.ema.network.forward]
 
 
 @pytest.mark.slow
