@@ -198,7 +198,8 @@ def endless_training(images: SplitImages, **settings: Any) -> Training:
 
 
 def compiled_networks(training: Training) -> Training:
-    """Return the training with both networks compiled from their next call on."""
+    """Return the training with both networks compiled from their next call on, by no earlier run's results."""
+    torch.compiler.config.force_disable_caches = True
     for network in (training.student, training.ema.network):
         network.forward = torch.compile(network.forward)
     return training
