@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +22,7 @@ from tests.end_to_end.command import (
     SMALL,
     Running,
     ended_trials,
+    environment,
     events,
     run,
     trial_events,
@@ -223,3 +228,45 @@ def test_an_address_where_nothing_answers_is_refused(tmp_path: Path):
     assert ended.returncode == 2, ended.stderr
     assert "no Ray cluster answers" in ended.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@contextmanager
+def started_by_hand(home: Path) -> Iterator[str]:
+    """Yield the address of a head that ``ray start`` made, with what that home folder holds."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    started = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+            *("--port", address.rpartition(":")[2], "--num-cpus", "1"),
+            "--include-dashboard=false",
+        ],
+        env=environment(HOME=str(home)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert started.stdout is not None
+    assert any("Ray runtime started" in line for line in started.stdout)
+    yield address
+    started.terminate()
+    started.communicate(timeout=60)
+
+
+def test_a_cluster_that_asks_for_a_token_is_shown_that_of_this_host(tmp_path: Path):
+    """After any search there is one, and ``ray start`` then asks for it."""
+    home = tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
+    with started_by_hand(home) as address:
+        search = (*SMALL, "--trials", "2", "--address", address)
+        ended = run(*search, "--name", "shown", cwd=tmp_path, HOME=str(home))
+        assert ended.returncode == 0, ended.stderr
+        assert "Token authentication" not in ended.stderr
+        strange = tmp_path / "strange"
+        strange.mkdir()
+        refused = run(*search, "--name", "none", cwd=tmp_path, HOME=str(strange))
+    assert refused.returncode == 2, refused.stderr
+    assert f"no Ray cluster answers at '{address}'" in refused.stderr
+    assert f"{strange / '.ray' / 'auth_token'} is that cluster's token" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import ray
 from ray._private import services
+from ray._private.authentication import authentication_token_setup
 
 from ssl_core.errors import UserError
 from tune_ssl.machine import ray_token_path, usable_cpus
@@ -168,16 +170,37 @@ def _init_local(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
 
 def _join(address: str, ship: tuple[Any, ...]) -> Any:
     _quiet_settings()
-    _check_answers(address)
+    _show_token()
+    found = _found_by_ray(address) if address == "auto" else address
+    _check_answers(found)
     runtime_env: dict[str, Any] = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}}
     if ship:
         runtime_env["py_modules"] = list(ship)
     try:
         return ray.init(
-            address=address, runtime_env=runtime_env, log_to_driver=False, logging_level="error"
+            address=found, runtime_env=runtime_env, log_to_driver=False, logging_level="error"
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_cluster(address, str(error).strip().splitlines()[0]) from error
+
+
+def _show_token() -> None:
+    """Show this host's token to the cluster, where there is one and no RAY_AUTH_MODE says otherwise.
+
+    ``ray start`` asks for a token wherever its host has one, as after any search there; ``ray.init`` with
+    an address shows none by itself. A cluster that asks for none does not mind.
+    """
+    logging.getLogger(authentication_token_setup.__name__).setLevel(logging.ERROR)
+    authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def _found_by_ray(address: str) -> str:
+    """Return the host and port that Ray finds: to what is listed there and is gone it would connect for ever."""
+    try:
+        found: str = services.canonicalize_bootstrap_address_or_die(address)
+    except (ConnectionError, ValueError) as error:
+        raise _no_cluster(address, str(error).strip().splitlines()[0]) from error
+    return found
 
 
 def _check_answers(address: str) -> None:
@@ -191,7 +214,7 @@ def _why_no_answer(address: str) -> str | None:
     """Return why nobody can be reached at an address; None where somebody listens."""
     match = re.fullmatch(r"(?:ray://)?(?P<host>[^:/]+):(?P<port>\d+)", address)
     if match is None:
-        return None  # auto, or a name only Ray understands
+        return None  # a name only Ray understands
     try:
         socket.create_connection((match["host"], int(match["port"])), ANSWER_SECONDS).close()
     except OSError as error:
@@ -202,7 +225,7 @@ def _why_no_answer(address: str) -> str | None:
 def _no_cluster(address: str, why: str) -> UserError:
     return UserError(
         f"no Ray cluster answers at {address!r} ({why}); allowed: the address of a running one, or auto; "
-        "check 'ray status' there."
+        f"check 'ray status' there, and that {ray_token_path()} is that cluster's token if it asks for one."
     )
 
 
