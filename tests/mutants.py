@@ -1811,8 +1811,20 @@ MUTANTS = (
     Mutant(
         "folder: an image in two places is used twice",
         "ssl_core/data/folder.py",
-        "if first.setdefault(key, path) is not path:",
-        "if False:",
+        "    for first, *others in alike.values():",
+        "    for first, *others in []:",
+    ),
+    Mutant(
+        "folder: the first of two classes is believed",
+        "ssl_core/data/folder.py",
+        "contradict = len(labels) > 1",
+        "contradict = False",
+    ),
+    Mutant(
+        "folder: a test image that was trained on judges",
+        "ssl_core/data/folder.py",
+        "not isinstance(pixels, str) and _key(pixels) in places",
+        "False",
     ),
     Mutant(
         "plan: runs of one name share a storage",

@@ -47,11 +47,13 @@ class Opened(NamedTuple):
     """A test set's fingerprint, the SHA-256 of images and labels, and the labels of those that judge.
 
     The fingerprint is of all test images, whichever classes judge: it is the same set that is opened.
+    ``skipped`` names files that are not used, with the reason.
     """
 
     sha256: str
     labels: list[int]
     class_names: list[str]
+    skipped: tuple[str, ...] = ()
 
 
 class StoredWeights(NamedTuple):
@@ -172,7 +174,7 @@ def _opened() -> Opened:
     whole, test = _images(), _judging()
     digest = hashlib.sha256(np.ascontiguousarray(whole.images).tobytes())
     digest.update(np.ascontiguousarray(whole.labels, dtype="<i8").tobytes())
-    return Opened(digest.hexdigest(), test.labels.tolist(), list(test.class_names))
+    return Opened(digest.hexdigest(), test.labels.tolist(), list(test.class_names), whole.skipped)
 
 
 def _measured(weights: StoredWeights) -> str:

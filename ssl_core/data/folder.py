@@ -8,9 +8,9 @@ sealed test.
 
 PNG and JPEG of any size are resized to one square. Images that are not used are named, with the
 reason: those that cannot be read, have another format, lie outside the layout, are reached
-through a link to a folder or out of DIR, or are the same to the last pixel as one before them (a
-labeled image among the unlabeled ones, or in two classes). Hidden files, and files that are no
-images, are not.
+through a link to a folder or out of DIR; those that are the same to the last pixel as one before them (a
+labeled image among the unlabeled ones); the same image in two classes, of which neither is believed;
+and a test image that is one of the training images. Hidden files, and files that are no images, are not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from ssl_core.data.config import SMALLEST_SIDE, is_utf8
+from ssl_core.data.config import is_utf8
 from ssl_core.data.images import UNKNOWN_LABEL, Images, LabeledImages
 from ssl_core.errors import UserError
 
@@ -40,6 +40,8 @@ OTHER_SUFFIXES = (
 TWELVE_BITS = 1 << 12
 FORMATS = ("PNG", "JPEG")
 BILINEAR = Image.Resampling.BILINEAR
+
+CONTRADICTION = ", and their classes contradict each other"
 
 PARTS = ("labeled", "unlabeled", "train", "test")
 LAYOUT = "labeled/<class>/* and unlabeled/*, or train/<class>/*"
@@ -93,18 +95,15 @@ def load_training_images(data_dir: Path, image_size: int) -> LabeledImages:
         UserError: the folder has neither layout or parts of both, no readable image, or fewer
             than two classes.
     """
-    part, class_names = _training_part(data_dir)
-    files = _class_files(data_dir, part, class_names)
-    if part == "labeled":
-        pool, unused = _files(data_dir, data_dir / "unlabeled")
-        files.used.extend((path, UNKNOWN_LABEL) for path in pool)
-        files.unused.extend(unused)
-    files.unused.extend(_outside_of_parts(data_dir))
-    return _load(data_dir, files, class_names, image_size, excluded=data_dir / "test")
+    files, class_names = _training_files(data_dir)
+    decoded = _decoded_training(data_dir, files, image_size)
+    return _collect(data_dir, files, decoded, class_names, None)
 
 
 def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
     """Return the images of ``test/<class>/*``, with classes and channels of the training images.
+
+    One that is the same as a training image tests nothing and is left out.
 
     Raises:
         UserError: there is no ``test``, it has a class the training images lack, or they cannot
@@ -112,10 +111,20 @@ def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
     """
     class_names = check_test_folder(data_dir)
     test_dir = data_dir / "test"
-    # Small, because only what a search saw of them counts: which could be read, and their colour.
-    channels = load_training_images(data_dir, SMALLEST_SIDE).images.shape[1]
+    trained_on, _ = _training_files(data_dir)
+    known = _decoded_training(data_dir, trained_on, image_size)
+    places = {
+        _key(pixels): path
+        for (path, _), pixels in zip(trained_on.used, known, strict=True)
+        if not isinstance(pixels, str)
+    }
     files = _class_files(data_dir, "test", class_names)
-    return _load(data_dir, files, class_names, image_size, within=test_dir, channels=channels)
+    decoded = _decoded(data_dir, files, image_size, within=test_dir)
+    for index, pixels in enumerate(decoded):
+        if not isinstance(pixels, str) and _key(pixels) in places:
+            why = _same_as(data_dir, places[_key(pixels)])
+            decoded[index] = _reason(data_dir, files.used[index][0], why)
+    return _collect(data_dir, files, decoded, class_names, _channels_of(known))
 
 
 def check_test_folder(data_dir: Path) -> tuple[str, ...]:
@@ -252,56 +261,74 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _load(
-    data_dir: Path,
-    files: _Files,
-    class_names: tuple[str, ...],
-    image_size: int,
-    *,
-    within: Path | None = None,
-    excluded: Path | None = None,
-    channels: int | None = None,
-) -> LabeledImages:
-    """Return what can be read of the files and lies ``within`` a folder, DIR itself unless given.
-
-    ``channels`` None for three where any image has colour.
-    """
+def _training_files(data_dir: Path) -> tuple[_Files, tuple[str, ...]]:
+    """Return the files of the training images, unlabeled ones last, and the names of the classes."""
+    part, class_names = _training_part(data_dir)
     if len(class_names) < 2:
         raise UserError(
             f"data-dir {str(data_dir)!r} has {_classes(class_names)}; allowed: two or more folders of "
-            "labeled images, one per class; add the others."
+            f"labeled images, one per class, in {part}/; add the others."
         )
-    inside = (within or data_dir).resolve()
-    barred = None if excluded is None else excluded.resolve()
+    files = _class_files(data_dir, part, class_names)
+    if part == "labeled":
+        pool, unused = _files(data_dir, data_dir / "unlabeled")
+        files.used.extend((path, UNKNOWN_LABEL) for path in pool)
+        files.unused.extend(unused)
+    files.unused.extend(_outside_of_parts(data_dir))
+    return files, class_names
+
+
+def _decoded_training(data_dir: Path, files: _Files, image_size: int) -> list[Images | str]:
+    """Return what can be read of the training images, each once, or why it is not used."""
+    decoded = _decoded(data_dir, files, image_size, within=data_dir, barred=data_dir / "test")
+    return _without_repeated(data_dir, files.used, decoded)
+
+
+def _decoded(
+    data_dir: Path, files: _Files, image_size: int, *, within: Path, barred: Path | None = None
+) -> list[Images | str]:
+    """Return for each file its pixels, or why it is not used: it is to lie ``within`` a folder."""
+    inside = within.resolve()
+    outside = None if barred is None else barred.resolve()
 
     def decode(file: tuple[Path, int]) -> Images | str:
         try:
-            return _decode(file[0], inside, barred, image_size)
+            return _decode(file[0], inside, outside, image_size)
         except Exception as error:  # of a stranger's file; it costs that file only
             return _reason(data_dir, file[0], str(error) or type(error).__name__)
 
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-        decoded = list(pool.map(decode, files.used))
-    if channels is None:  # images to train on
-        decoded = _without_repeated(data_dir, [path for path, _ in files.used], decoded)
-    return _collect(data_dir, files, decoded, class_names, channels)
+        return list(pool.map(decode, files.used))
 
 
 def _without_repeated(
-    data_dir: Path, paths: list[Path], decoded: list[Images | str]
+    data_dir: Path, files: list[tuple[Path, int]], decoded: list[Images | str]
 ) -> list[Images | str]:
-    """Return what was decoded, with a reason in the place of an image that was there before."""
-    first: dict[tuple[int, bytes], Path] = {}
-    kept: list[Images | str] = []
-    for path, pixels in zip(paths, decoded, strict=True):
+    """Return what was decoded, with a reason in the place of an image that is another one's double."""
+    alike: dict[tuple[int, bytes], list[int]] = {}
+    for index, pixels in enumerate(decoded):
         if not isinstance(pixels, str):
-            key = (pixels.ndim, hashlib.sha256(pixels.tobytes()).digest())
-            if first.setdefault(key, path) is not path:
-                why = f"at this size the same image as {first[key].relative_to(data_dir)}"
-                kept.append(_reason(data_dir, path, why))
-                continue
-        kept.append(pixels)
+            alike.setdefault(_key(pixels), []).append(index)
+    kept = list(decoded)
+    for first, *others in alike.values():
+        labels = {files[index][1] for index in (first, *others)} - {UNKNOWN_LABEL}
+        contradict = len(labels) > 1
+        for index in others:
+            why = _same_as(data_dir, files[first][0])
+            kept[index] = _reason(data_dir, files[index][0], why + CONTRADICTION * contradict)
+        if contradict:
+            why = _same_as(data_dir, files[others[0]][0])
+            kept[first] = _reason(data_dir, files[first][0], why + CONTRADICTION)
     return kept
+
+
+def _key(pixels: Images) -> tuple[int, bytes]:
+    """Return what images have in common that are the same to the last pixel."""
+    return pixels.ndim, hashlib.sha256(pixels.tobytes()).digest()
+
+
+def _same_as(data_dir: Path, path: Path) -> str:
+    return f"at this size the same image as {path.relative_to(data_dir)}"
 
 
 def _decode(path: Path, inside: Path, barred: Path | None, image_size: int) -> Images:
@@ -360,13 +387,17 @@ def _collect(
             f"in {LAYOUT}; {f'first problem: {skipped[0]}.' if skipped else 'put images there.'}"
         )
     if channels is None:
-        channels = 3 if any(pixels.ndim == 3 for pixels, _ in read) else 1
+        channels = _channels_of(decoded)
     return LabeledImages(
         images=np.stack([_with_channels(pixels, channels) for pixels, _ in read]),
         labels=np.array([label for _, label in read], dtype=np.int64),
         class_names=class_names,
         skipped=skipped,
     )
+
+
+def _channels_of(decoded: list[Images | str]) -> int:
+    return 3 if any(not isinstance(pixels, str) and pixels.ndim == 3 for pixels in decoded) else 1
 
 
 def _with_channels(image: Images, channels: int) -> Images:

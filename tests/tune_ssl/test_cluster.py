@@ -52,7 +52,9 @@ def test_a_listed_cluster_that_is_gone_is_refused_and_not_waited_for(monkeypatch
     )
     monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray was asked"))
     monkeypatch.setattr(cluster, "_show_token", lambda: None)
-    with pytest.raises(UserError, match=rf"no Ray cluster answers at '{address}' \(.*Connection refused"):
+    with pytest.raises(
+        UserError, match=rf"no Ray cluster answers at '{address}' \(.*Connection refused"
+    ):
         cluster._join("auto", ())
 
 

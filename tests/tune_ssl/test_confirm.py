@@ -54,11 +54,12 @@ class FakeSealedTest:
         self.measured = 0
         self.directory = directory
         self.broken = False
+        self.skipped = ()
 
     def open(self):
         assert (self.directory / "winner.json").exists(), "opened before the winner was named"
         self.opened += 1
-        return Opened("f" * 64, [0] * IMAGES, ["a"])
+        return Opened("f" * 64, [0] * IMAGES, ["a"], self.skipped)
 
     def measure(self, weights):
         for stored in weights:
@@ -298,6 +299,12 @@ class TestConfirm:
         assert confirming.sealed.opened == 1
         assert len(confirming.openings()) == 1
         assert tree(confirming.directory.path) == before
+
+    def test_a_test_image_that_judges_nothing_is_named(self, confirming):
+        why = "test/cat/a.png: at this size the same image as train/cat/b.png"
+        confirming.sealed.skipped = (why,)
+        confirming()
+        assert f"warning: skipped {why}\nwarning: 1 skipped in all.\nopening 1" in confirming.said()
 
     def test_another_confirmation_is_a_second_opening(self, confirming):
         confirming()

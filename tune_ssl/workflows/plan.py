@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +173,7 @@ def describe_data(
         say(console, f"Every trial divides these {labels + validation} labels anew.")
     if config.metric == "balanced_accuracy":
         say(console, "The classes are uneven: trials are judged by balanced accuracy.")
-    describe_skipped(shared, console, named_in)
+    describe_skipped(shared.skipped, console, named_in)
 
 
 def separable_text(validation: int) -> str:
@@ -215,13 +215,13 @@ def describe_conditions(config: RunConfig, shared: SplitImages) -> list[str]:
     return lines
 
 
-def describe_skipped(shared: SplitImages, console: Console, named_in: str | None) -> None:
+def describe_skipped(skipped: Sequence[str], console: Console, named_in: str | None) -> None:
     """Say which files are not used: at most five by name where a file will list them all."""
-    for problem in shared.skipped[: SKIPPED_SHOWN if named_in else None]:
+    for problem in skipped[: SKIPPED_SHOWN if named_in else None]:
         say(console, f"warning: skipped {problem}")
-    if shared.skipped:
+    if skipped:
         names = f"; {named_in} names them" if named_in else ""
-        say(console, f"warning: {len(shared.skipped)} skipped in all{names}.")
+        say(console, f"warning: {len(skipped)} skipped in all{names}.")
 
 
 def describe_starts(config: RunConfig, shared: SplitImages, console: Console) -> None:

@@ -150,7 +150,7 @@ class RetrainingJob:
         )
         for line in describe_conditions(self.settings, drawn):
             say(console, line)
-        describe_skipped(drawn, console, None)
+        describe_skipped(drawn.skipped, console, None)
 
     def describe_origin(self, directory: RunDirectory) -> None:
         """See ``Job``."""
@@ -431,6 +431,7 @@ def _open(
             f"the ledger {ledger} cannot be written ({error}), so the test set stays closed; all "
             "retrainings are kept; make it writable and repeat the command."
         ) from error
+    describe_skipped(opened.skipped, console, None)
     say(
         console,
         f"opening {opening} of the test set ({len(opened.labels)} images), counted in {ledger}",

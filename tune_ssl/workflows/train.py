@@ -101,7 +101,7 @@ def train(
     drawn = prepare(config.data.undivided)
     shared = divided(drawn, config.data)
     check_unlabeled(config.data.dataset, (config.algorithm,), shared)
-    describe_skipped(shared, console, "metrics.json")
+    describe_skipped(shared.skipped, console, "metrics.json")
     complete = config.to_record() | _numbers(resolved(config.data, drawn))
     with _new_folder(folder):
         work = TrainingFactory(drawn)(complete)
