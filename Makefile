@@ -19,7 +19,7 @@ demo: $(INSTALLED)
 	rm -rf demo
 	$(BIN)/tune-ssl --alg ict --trials 50 --output demo --name ict
 	$(BIN)/tune-ssl export ict --output demo --top 3 --file demo/best.yaml
-	@echo "exported to demo/best.yaml; train the best: $(BIN)/tune-ssl train demo/best.yaml"
+	@echo "train the best: $(BIN)/tune-ssl train demo/best.yaml"
 
 # Format, lint, types, unit tests and contracts: minutes.
 check: lint types unit

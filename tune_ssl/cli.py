@@ -576,6 +576,7 @@ def export(
     """Write a run's best configurations, which train and search --config read."""
     from ssl_core.errors import check_integer
     from tune_ssl.run import RunDirectory
+    from tune_ssl.text import counted
     from tune_ssl.views.export import format_records
     from tune_ssl.workflows import results
 
@@ -583,11 +584,14 @@ def export(
         check_integer("top", top, 1)
     ending = "" if file is None else file.suffix[1:].lower()
     form = form or ("json" if ending == "json" else "csv" if ending == "csv" else "yaml")
-    text = format_records(results.best_records(RunDirectory.open(run, output), top), form)
+    records = results.best_records(RunDirectory.open(run, output), top)
+    text = format_records(records, form)
     if file is None:
         _write_stdout(text)
         return
+    _check_may_be_replaced(file)
     _write_file(file, text)
+    _tell(f"{counted(len(records), 'configuration')} written to {file}")
 
 
 @app.command()
@@ -1024,6 +1028,21 @@ def _write_stdout(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the flush at exit
 
 
+def _check_may_be_replaced(file: Path) -> None:
+    """Refuse a file that no export has written: it may be somebody's only copy."""
+    from tune_ssl.views.export import is_exported
+
+    try:
+        text = file.read_text(errors="replace")
+    except OSError:  # not there, or not to be read: then writing it says why
+        return
+    if text and not is_exported(text):
+        raise UserError(
+            f"{str(file)!r} is there and is no export; allowed: a new file, or an earlier export to be replaced; "
+            "give another with -o, or move it."
+        )
+
+
 def _write_file(file: Path, text: str) -> None:
     from ssl_core.files import write_atomically
 
@@ -1195,6 +1214,7 @@ def _print_parts(comparison: Any, result_format: str) -> None:
         dataclasses.replace(
             results.status(part),
             name=f"{comparison.name}/{part.path.relative_to(comparison.path)}",
+            folder=str(comparison.path),
         )
         for part in begun
     ]

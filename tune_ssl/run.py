@@ -403,12 +403,19 @@ class RunDirectory:
         """Return the run given as a folder, or as a name below the output folder.
 
         Raises:
-            UserError: there is no run.
+            UserError: there is no run; or it is a comparison, which has one for each cell.
         """
         for path in (Path(run).expanduser(), Path(output).expanduser() / run):
             with suppress(OSError):  # a name too long to be one
                 if (path / "config.yaml").is_file():
                     return cls(path.resolve())
+        comparison = find_comparison(run, output)
+        if comparison is not None:
+            cells = sorted(path.parent for path in comparison.path.glob("cells/*/config.yaml"))
+            raise UserError(
+                f"{run!r} is a comparison; allowed: a search's run, such as each of its cells "
+                f"({', '.join(str(cell) for cell in cells[:3]) or 'none has begun'}); give one."
+            )
         raise UserError(
             f"{run!r} is no run; allowed: a run's folder or its name below {output!r}"
             f"{_runs_there(output)}; check the name, or --output."

@@ -34,6 +34,11 @@ def method_text(algorithm: str, divergence: str | None) -> str:
     return algorithm if divergence is None else f"{algorithm} / {divergence}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of something: 1 trial, 2 trials."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def times(count: int) -> str:
     """Return how often, in words: once, 2 times."""
     return "once" if count == 1 else f"{count} times"

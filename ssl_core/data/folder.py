@@ -62,7 +62,7 @@ def is_labeled_tree(data_dir: Path) -> bool:
     """
     if not data_dir.is_dir():
         raise UserError(
-            f"data-dir {str(data_dir)!r} is no folder; allowed: one with {LAYOUT}; check the path."
+            f"data-dir {str(data_dir)!r} is no folder; allowed: one with {LAYOUT}; give its place with --data-dir."
         )
     labeled, unlabeled, train = ((data_dir / name).is_dir() for name in PARTS[:3])
     if not labeled and not train:

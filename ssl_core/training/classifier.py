@@ -167,8 +167,12 @@ class Classifier:
         """Return each image file's class and its probability, in their order.
 
         Raises:
-            UserError: a file is no readable PNG or JPEG image.
+            UserError: a file is no readable PNG or JPEG image, or one name was given and not a list.
         """
+        if isinstance(files, (str, Path)):
+            raise UserError(
+                f"files is {str(files)!r}; allowed: a list of image files; give [{str(files)!r}]."
+            )
         card = self.card
         answers: list[tuple[str, float]] = []
         for start in range(0, len(files), BATCH):

@@ -91,6 +91,8 @@ def test_other_shapes_types_and_files_are_refused(trained, tmp_path):
     text.write_text("no image")
     with pytest.raises(UserError, match=r"notes\.png.*PNG or JPEG"):
         classifier.classify([text])
+    with pytest.raises(UserError, match=r"a list of image files; give \['a\.png'\]"):
+        classifier.classify("a.png")
 
 
 def test_files_that_hold_no_network_of_ours_are_refused(trained, tmp_path):

@@ -296,6 +296,32 @@ class TestBadRun:
         assert words in refused(*arguments)
 
 
+class TestExportedFile:
+    @pytest.mark.parametrize("name", ["best.yaml", "best.json", "best.csv"])
+    def test_what_was_written_is_said_and_an_export_may_be_replaced(self, here, capsys, name):
+        Run(here / "runs" / "ict").finish()
+        for top, words in (("1", "1 configuration"), ("2", "2 configurations")):
+            assert cli._run(["export", "ict", "--top", top, "-o", name], debug=False) == 0
+            assert capsys.readouterr().err == f"{words} written to {name}\n"
+
+    def test_what_no_export_wrote_is_kept(self, refused, here):
+        Run(here / "runs" / "ict").finish()
+        (here / "notes.yaml").write_text("precious")
+        assert "'notes.yaml' is there and is no export" in refused(
+            "export", "ict", "-o", "notes.yaml"
+        )
+        assert (here / "notes.yaml").read_text() == "precious"
+
+    @pytest.mark.parametrize("command", ["export", "confirm", "report"])
+    def test_a_comparison_names_its_cells(self, refused, here, command):
+        whole = here / "runs" / "table"
+        Run(whole / "cells" / "ict-mse").finish()
+        (whole / "compare.yaml").write_text("{}")
+        line = refused(command, "table")
+        assert "'table' is a comparison; allowed: a search's run" in line
+        assert f"({whole / 'cells' / 'ict-mse'}); give one" in line
+
+
 TRAINING = {
     "algorithm": "pseudo_label",
     "divergence": "kl",
@@ -354,6 +380,7 @@ class TestBadTraining:
             (("one.yaml", "--rank", "1", "--recommended"), "rank 1 and --recommended"),
             (("search.yaml",), "settings of a search"),
             (("one.yaml", "--recommended"), "recommended"),
+            (("one.yaml", "--rank", "9"), "one of rank 9; ranks there: none"),
             (("one.yaml", "--output", "full"), "'full' exists"),
             (("one.yaml", "--output", "one.yaml"), "'one.yaml' exists"),
             (("one.yaml", "--seed", "-1"), "seed is -1"),
@@ -561,11 +588,11 @@ class TestResults:
         records = results.best_records(RunDirectory(with_run / "runs" / "joint"), None)
         assert written.read_text() == format_records(records, form)
 
-    def test_export_into_a_file_says_nothing(self, with_run, tmp_path, capsys):
+    def test_export_into_a_file_puts_nothing_on_stdout(self, with_run, tmp_path, capsys):
         path = tmp_path / "new" / "best.json"
         arguments = ["export", "joint", "--format", "json", "-o", str(path)]
         assert cli._run(arguments, debug=False) == 0
-        assert capsys.readouterr() == ("", "")
+        assert capsys.readouterr() == ("", f"3 configurations written to {path}\n")
         cli._run(["export", "joint", "--format", "json"], debug=False)
         assert path.read_text() == capsys.readouterr().out
 

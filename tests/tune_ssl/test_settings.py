@@ -46,6 +46,18 @@ def test_a_flag_stands_over_the_file(file):
     assert (config.alg, config.trials, config.labels) == (("pi_model",), 2, 40)
 
 
+def test_what_a_file_says_of_its_images_is_not_said_of_others(file):
+    path = file(
+        {"alg": "ict", "dataset": "folder", "data_dir": "photos", "labels": 30, "batch_size": 7}
+    )
+    told = []
+    config = settings_from(path, {"dataset": "digits", "validation": 100}, told.append)
+    assert (config.data_dir, config.labels, config.validation) == (None, None, 100)
+    assert config.batch_size == 7
+    assert told == [f"of its own data set, and left out: data_dir, labels of {path}."]
+    assert settings_from(path, {"dataset": "folder"}).labels == 30
+
+
 def test_a_run_s_own_settings_are_read_back(tmp_path):
     config = small_config(alg=("ict", "vat"), divergence=("mse", "kl"), labels=30, seed=5)
     directory = RunDirectory(tmp_path)

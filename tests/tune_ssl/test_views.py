@@ -295,6 +295,19 @@ class TestStatus:
         assert "best: trial " in out
         assert "validation images only" in out
 
+    def test_a_search_nobody_drives_names_what_continues_it(self, run, capsys):
+        begin(run.study)
+        tables.print_status(results.status(run.directory))
+        assert f"tune-ssl resume {run.directory.path}\n" in capsys.readouterr().out
+
+    def test_of_retrainings_it_says_when_a_winner_is_named(self, run, capsys):
+        run.finish()
+        done = dataclasses.replace(results.status(run.directory), retrains="runs/ict")
+        more = dataclasses.replace(done, counts=dataclasses.replace(done.counts, asked=7))
+        for status, words in ((more, "; no winner before all are finished"), (done, "")):
+            tables.print_status(status)
+            assert f"retrainings of runs/ict{words}\n" in capsys.readouterr().out
+
     def test_what_runs_is_named_with_its_last_rung_and_what_waits_is_not(self, run, capsys):
         workers = run.workers(slots=2)
         workers.fill()

@@ -67,6 +67,11 @@ def format_records(records: list[dict[str, Any]], form: str) -> str:
     return _csv(records)
 
 
+def is_exported(text: str) -> bool:
+    """Return whether a file's text begins as ``format_records`` writes it, in any of its forms."""
+    return text.lstrip('[{-" \n').startswith("rank")
+
+
 def records_in(content: Any, origin: str) -> list[dict[str, Any]]:
     """Return the configurations a file holds: one mapping, or a list of them.
 

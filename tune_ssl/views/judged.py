@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tune_ssl.text import times
 from tune_ssl.views.messages import say
 from tune_ssl.views.tables import metric_name
 
@@ -127,6 +128,6 @@ def opening_warnings(opening: int) -> list[str]:
     if opening == 1:
         return []
     return [
-        f"These test images have judged {opening - 1} times before: what was chosen since may have "
+        f"These test images have judged {times(opening - 1)} before: what was chosen since may have "
         "been chosen by them."
     ]

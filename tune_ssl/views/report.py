@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tune_ssl.text import percent
+from tune_ssl.text import counted, percent
 from tune_ssl.views.charts import bars, curves
 from tune_ssl.views.judged import as_markdown, in_a_line, interval_text, print_figures
 from tune_ssl.views.messages import say
@@ -80,8 +80,8 @@ def _default(result: Mapping[str, Any]) -> Section:
         )
     sizes = found["sizes"]
     notes = [
-        f"Published default {percent(found['value'])}, best {percent(found['best'])}; {found['better']} of "
-        f"{found['finished']} finished trials are better than the default.",
+        f"Published default {percent(found['value'])}, best {percent(found['best'])}; better than the default: "
+        f"{found['better']} of {counted(found['finished'], 'finished trial')}.",
         "Any n: the default and any others of those tried, each set as likely; on images like these: "
         "validation images resampled. First n: in the order tried. Best: its mean and 5 to 95 % over such "
         "searches, and never more than these trials found.",
@@ -131,7 +131,7 @@ def _importance(result: Mapping[str, Any], group: Mapping[str, Any]) -> Section:
         return Section(
             title=title,
             notes=[
-                f"{group['trials']} trials were measured at step {step}: fewer than 10 cannot say which "
+                f"{counted(group['trials'], 'trial')} measured at step {step}: fewer than 10 cannot say which "
                 "hyperparameters matter."
             ],
         )
@@ -200,7 +200,7 @@ def _flatness(result: Mapping[str, Any]) -> Section:
             "cannot be said."
         )
     notes += [
-        f"{row['name']} is best at the {row['edge']} end of its range: widen it, where values beyond are legal."
+        f"{row['name']} is best at the {row['edge']} end of its range: its range in search_spaces/ may be too narrow here."
         for row in found["parameters"]
         if row["edge"]
     ]

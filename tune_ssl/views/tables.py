@@ -132,7 +132,7 @@ def print_status(status: Status) -> None:
         f"{counts.waiting} waiting; device time {duration(status.device_seconds)}",
     )
     if status.driver is None and counts.finished < counts.asked:
-        say(console, f"nobody drives it now; continue with: tune-ssl resume {status.name}")
+        say(console, f"nobody drives it now; continue with: tune-ssl resume {status.folder}")
     running = "is running" if status.driver is not None else "was running when its driver was lost"
     for trial in status.running:
         value = "" if trial["last_value"] is None else f", {percent(trial['last_value'])} there"
@@ -143,7 +143,8 @@ def print_status(status: Status) -> None:
     if status.memory_megabytes is not None:
         say(console, f"memory of a trial: at most {status.memory_megabytes} MB")
     if status.retrains is not None:
-        say(console, f"retrainings of {status.retrains}; no winner before all are finished")
+        unnamed = "; no winner before all are finished" * (counts.finished < counts.asked)
+        say(console, f"retrainings of {status.retrains}{unnamed}")
         return
     if status.best is None:
         say(console, "best: no trial has reached the full length yet")

@@ -20,6 +20,7 @@ from tune_ssl.machine import command_path
 from tune_ssl.run import RunConfig, RunDirectory, run_lock
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import SearchStudy
+from tune_ssl.text import counted
 from tune_ssl.trial import WorkFactory
 from tune_ssl.views.live import LiveView
 from tune_ssl.views.messages import say
@@ -152,7 +153,7 @@ def run_job(
         )
         driver.tidy()
         _announce(directory, cluster, console)
-        if invocation.dashboard and not cluster.dashboard:
+        if invocation.dashboard and cluster.local and not cluster.dashboard:
             say(console, "warning: Ray's dashboard did not start; the search goes on without it.")
         with _saying_how_to_continue(directory):
             try:
@@ -172,7 +173,7 @@ def how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, st
     if counts.finished >= counts.asked:
         if counts.failed == counts.finished:
             return ALL_FAILED, "every trial failed; see error.txt in the trials' folders"
-        return DONE, f"{counts.finished} trials finished"
+        return DONE, f"{counted(counts.finished, 'trial')} finished"
     if driver.place_lost:
         return INTERNAL, _stopped_by(driver.place_lost, directory)
     if driver.limit_reached:

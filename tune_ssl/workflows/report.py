@@ -11,7 +11,7 @@ from rich.console import Console
 from ssl_core.errors import UserError
 from ssl_core.files import write_atomically
 from tune_ssl.analysis import default_of, flatness_of, importance_of
-from tune_ssl.run import RunDirectory, find_comparison
+from tune_ssl.run import RunDirectory
 from tune_ssl.study import count
 from tune_ssl.views.messages import say
 from tune_ssl.views.report import format_report
@@ -61,15 +61,8 @@ def report_of(run: str, output: str, console: Console) -> dict[str, Any]:
     """Return ``report`` of a run given by folder or name.
 
     Raises:
-        UserError: see ``report``; or it is a comparison.
+        UserError: see ``report`` and ``RunDirectory.open``.
     """
-    comparison = find_comparison(run, output)
-    if comparison is not None:
-        cells = sorted(path.parent for path in comparison.path.glob("cells/**/config.yaml"))
-        raise UserError(
-            f"{run!r} is a comparison; allowed: a search's run, such as each of its cells "
-            f"({', '.join(str(cell) for cell in cells[:3]) or 'none has begun'}); give one."
-        )
     return report(RunDirectory.open(run, output), console)
 
 

@@ -24,6 +24,12 @@ RENAMED = {
 
 OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads", *DIVISION_FIELDS)
 
+OF_ITS_IMAGES = (
+    *("data_dir", "image_size", "flip", "labels", "validation"),
+    *("unlabeled", "labeled_classes", "class_mismatch", "imbalance"),
+)
+"""What a file says of its own data set and of no other."""
+
 
 def settings_from(
     file: Path | None, flags: Mapping[str, Any], tell: Callable[[str], None] = lambda text: None
@@ -34,8 +40,8 @@ def settings_from(
 
     The file is a mapping of settings, as a run's config.yaml, or an export: then the search has
     the settings of the exported trainings and tries their configurations after the published
-    defaults. Those of methods or divergences that a flag leaves out are left out, and ``tell`` is
-    told.
+    defaults. Those of methods or divergences that a flag leaves out are left out, and so is what it
+    says of its images where a flag names another data set; ``tell`` is told.
 
     Raises:
         UserError: a key, a name or a value is not legal.
@@ -49,6 +55,12 @@ def settings_from(
             tell(
                 f"{left_out} of {len(starts)} configurations of {file} are not part of this search."
             )
+    if flags.get("dataset") not in (None, given.get("dataset", RunConfig.dataset)):
+        told = [
+            key for key in OF_ITS_IMAGES if given.pop(key, None) is not None and key not in flags
+        ]
+        if told:
+            tell(f"of its own data set, and left out: {', '.join(told)} of {file}.")
     return RunConfig.from_mapping(with_protocol(given, flags))
 
 

@@ -58,8 +58,9 @@ def choose(path: Path, *, rank: int | None = None, recommended: bool = False) ->
         wanted = "a recommended one"
     elif rank is not None:
         check_integer("rank", rank, 1)
+        there = ", ".join(str(record["rank"]) for record in records if "rank" in record)
         records = [record for record in records if record.get("rank") == rank]
-        wanted = f"one of rank {rank}"
+        wanted = f"one of rank {rank}; ranks there: {there or 'none'}"
     else:
         wanted = "any"
     if not records:
