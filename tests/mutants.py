@@ -1811,20 +1811,20 @@ MUTANTS = (
     Mutant(
         "folder: an image in two places is used twice",
         "ssl_core/data/folder.py",
-        "    for first, *others in alike.values():",
-        "    for first, *others in []:",
+        "if len(classes) > 1 else group[1:]:",
+        "if len(classes) > 1 else ():",
     ),
     Mutant(
         "folder: the first of two classes is believed",
         "ssl_core/data/folder.py",
-        "contradict = len(labels) > 1",
-        "contradict = False",
+        "for index in group if len(classes) > 1 else group[1:]:",
+        "for index in group[1:]:",
     ),
     Mutant(
         "folder: a test image that was trained on judges",
         "ssl_core/data/folder.py",
-        "not isinstance(pixels, str) and _key(pixels) in places",
-        "False",
+        "if training is not None:",
+        "if False:",
     ),
     Mutant(
         "plan: runs of one name share a storage",

@@ -48,6 +48,7 @@ class OpenedTest:
         labels: class of each image.
         correct: by the trial's number which images its network classified, packed.
         references: by a reference line's name the same, for each draw.
+        skipped: files that judged nothing, with the reason.
     """
 
     sha256: str
@@ -56,6 +57,7 @@ class OpenedTest:
     class_names: list[str]
     correct: dict[int, str]
     references: dict[str, list[str]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values that ``from_mapping`` reads back."""
@@ -70,6 +72,7 @@ class OpenedTest:
             "opening": self.opening,
             "labels": self.labels,
             "classes": self.class_names,
+            "skipped": self.skipped,
         }
 
     @classmethod

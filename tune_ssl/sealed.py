@@ -46,8 +46,8 @@ class SealedImages:
 class Opened(NamedTuple):
     """A test set's fingerprint, the SHA-256 of images and labels, and the labels of those that judge.
 
-    The fingerprint is of all test images, whichever classes judge: it is the same set that is opened.
-    ``skipped`` names files that are not used, with the reason.
+    The fingerprint is of all test images, whichever classes judge and whatever was trained on: it is
+    the same set that is opened. ``skipped`` names files that judge nothing, with the reason.
     """
 
     sha256: str
@@ -165,16 +165,17 @@ def _images() -> LabeledImages:
 
 def _judging() -> LabeledImages:
     from ssl_core.data.classes import of_classes
+    from ssl_core.data.images import without_seen
 
     assert _place is not None
-    return of_classes(_images(), _place.labeled_classes)
+    return of_classes(without_seen(_images()), _place.labeled_classes)
 
 
 def _opened() -> Opened:
     whole, test = _images(), _judging()
     digest = hashlib.sha256(np.ascontiguousarray(whole.images).tobytes())
     digest.update(np.ascontiguousarray(whole.labels, dtype="<i8").tobytes())
-    return Opened(digest.hexdigest(), test.labels.tolist(), list(test.class_names), whole.skipped)
+    return Opened(digest.hexdigest(), test.labels.tolist(), list(test.class_names), test.skipped)
 
 
 def _measured(weights: StoredWeights) -> str:

@@ -9,12 +9,14 @@ sealed test.
 PNG and JPEG of any size are resized to one square. Images that are not used are named, with the
 reason: those that cannot be read, have another format, lie outside the layout, are reached
 through a link to a folder or out of DIR; those that are the same to the last pixel as one before them (a
-labeled image among the unlabeled ones); the same image in two classes, of which neither is believed;
-and a test image that is one of the training images. Hidden files, and files that are no images, are not.
+labeled image among the unlabeled ones); and the same image in two classes, of which neither is believed.
+Hidden files, and files that are no images, are not. Test images are as they are; one that is among
+those to train on is told of.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import stat
@@ -41,8 +43,6 @@ TWELVE_BITS = 1 << 12
 FORMATS = ("PNG", "JPEG")
 BILINEAR = Image.Resampling.BILINEAR
 
-CONTRADICTION = ", and their classes contradict each other"
-
 PARTS = ("labeled", "unlabeled", "train", "test")
 LAYOUT = "labeled/<class>/* and unlabeled/*, or train/<class>/*"
 
@@ -52,6 +52,14 @@ class _Files(NamedTuple):
 
     used: list[tuple[Path, int]]
     unused: list[str]
+
+
+class _Read(NamedTuple):
+    """One image file: its pixels, if they are kept, a digest of them, and whether its format has colour."""
+
+    pixels: Images | None
+    digest: bytes
+    colour: bool
 
 
 def is_labeled_tree(data_dir: Path) -> bool:
@@ -96,35 +104,36 @@ def load_training_images(data_dir: Path, image_size: int) -> LabeledImages:
             than two classes.
     """
     files, class_names = _training_files(data_dir)
-    decoded = _decoded_training(data_dir, files, image_size)
-    return _collect(data_dir, files, decoded, class_names, None)
+    return _collect(data_dir, files, _read_training(data_dir, files, image_size), class_names)
 
 
 def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
     """Return the images of ``test/<class>/*``, with classes and channels of the training images.
-
-    One that is the same as a training image tests nothing and is left out.
 
     Raises:
         UserError: there is no ``test``, it has a class the training images lack, or they cannot
             be used.
     """
     class_names = check_test_folder(data_dir)
-    test_dir = data_dir / "test"
     trained_on, _ = _training_files(data_dir)
-    known = _decoded_training(data_dir, trained_on, image_size)
-    places = {
-        _key(pixels): path
-        for (path, _), pixels in zip(trained_on.used, known, strict=True)
-        if not isinstance(pixels, str)
-    }
+    known = _read_training(data_dir, trained_on, image_size, keep_pixels=False)
     files = _class_files(data_dir, "test", class_names)
-    decoded = _decoded(data_dir, files, image_size, within=test_dir)
-    for index, pixels in enumerate(decoded):
-        if not isinstance(pixels, str) and _key(pixels) in places:
-            why = _same_as(data_dir, places[_key(pixels)])
-            decoded[index] = _reason(data_dir, files.used[index][0], why)
-    return _collect(data_dir, files, decoded, class_names, _channels_of(known))
+    read = _read_each(data_dir, files, image_size, within=data_dir / "test")
+    test = _collect(data_dir, files, read, class_names, channels=_channels_of(known))
+    places = {
+        file.digest: path
+        for (path, _), file in zip(trained_on.used, known, strict=True)
+        if not isinstance(file, str)
+    }
+    used = [
+        path for (path, _), file in zip(files.used, read, strict=True) if not isinstance(file, str)
+    ]
+    seen = {}
+    for index, path in enumerate(used):
+        training = places.get(_digest(test.images[index].transpose(1, 2, 0)))
+        if training is not None:
+            seen[index] = _reason(data_dir, path, _same_as(data_dir, training))
+    return dataclasses.replace(test, seen=seen)
 
 
 def check_test_folder(data_dir: Path) -> tuple[str, ...]:
@@ -278,53 +287,75 @@ def _training_files(data_dir: Path) -> tuple[_Files, tuple[str, ...]]:
     return files, class_names
 
 
-def _decoded_training(data_dir: Path, files: _Files, image_size: int) -> list[Images | str]:
+def _read_training(
+    data_dir: Path, files: _Files, image_size: int, *, keep_pixels: bool = True
+) -> list[_Read | str]:
     """Return what can be read of the training images, each once, or why it is not used."""
-    decoded = _decoded(data_dir, files, image_size, within=data_dir, barred=data_dir / "test")
-    return _without_repeated(data_dir, files.used, decoded)
+    read = _read_each(
+        data_dir,
+        files,
+        image_size,
+        within=data_dir,
+        barred=data_dir / "test",
+        keep_pixels=keep_pixels,
+    )
+    return _without_repeated(data_dir, files.used, read)
 
 
-def _decoded(
-    data_dir: Path, files: _Files, image_size: int, *, within: Path, barred: Path | None = None
-) -> list[Images | str]:
-    """Return for each file its pixels, or why it is not used: it is to lie ``within`` a folder."""
+def _read_each(
+    data_dir: Path,
+    files: _Files,
+    image_size: int,
+    *,
+    within: Path,
+    barred: Path | None = None,
+    keep_pixels: bool = True,
+) -> list[_Read | str]:
+    """Return for each file what it holds, or why it is not used: it is to lie ``within`` a folder."""
     inside = within.resolve()
     outside = None if barred is None else barred.resolve()
 
-    def decode(file: tuple[Path, int]) -> Images | str:
+    def read(file: tuple[Path, int]) -> _Read | str:
         try:
-            return _decode(file[0], inside, outside, image_size)
+            pixels = _decode(file[0], inside, outside, image_size)
         except Exception as error:  # of a stranger's file; it costs that file only
             return _reason(data_dir, file[0], str(error) or type(error).__name__)
+        return _Read(pixels if keep_pixels else None, _digest(pixels), pixels.ndim == 3)
 
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-        return list(pool.map(decode, files.used))
+        return list(pool.map(read, files.used))
 
 
 def _without_repeated(
-    data_dir: Path, files: list[tuple[Path, int]], decoded: list[Images | str]
-) -> list[Images | str]:
-    """Return what was decoded, with a reason in the place of an image that is another one's double."""
-    alike: dict[tuple[int, bytes], list[int]] = {}
-    for index, pixels in enumerate(decoded):
-        if not isinstance(pixels, str):
-            alike.setdefault(_key(pixels), []).append(index)
-    kept = list(decoded)
-    for first, *others in alike.values():
-        labels = {files[index][1] for index in (first, *others)} - {UNKNOWN_LABEL}
-        contradict = len(labels) > 1
-        for index in others:
-            why = _same_as(data_dir, files[first][0])
-            kept[index] = _reason(data_dir, files[index][0], why + CONTRADICTION * contradict)
-        if contradict:
-            why = _same_as(data_dir, files[others[0]][0])
-            kept[first] = _reason(data_dir, files[first][0], why + CONTRADICTION)
+    data_dir: Path, files: list[tuple[Path, int]], read: list[_Read | str]
+) -> list[_Read | str]:
+    """Return what was read, with a reason in the place of an image that is another one's double."""
+    alike: dict[bytes, list[int]] = {}
+    for index, file in enumerate(read):
+        if not isinstance(file, str):
+            alike.setdefault(file.digest, []).append(index)
+    kept = list(read)
+    for group in alike.values():
+        classes = {files[index][1]: index for index in reversed(group)}  # each with its first
+        classes.pop(UNKNOWN_LABEL, None)
+        for index in group if len(classes) > 1 else group[1:]:
+            path, label = files[index]
+            others = [first for other, first in classes.items() if other != label]
+            if len(classes) < 2:
+                why = _same_as(data_dir, files[group[0]][0])
+            elif label == UNKNOWN_LABEL:
+                why = f"{_same_as(data_dir, files[min(others)][0])}, which is in two classes"
+            else:
+                why = f"{_same_as(data_dir, files[min(others)][0])}, of another class"
+            kept[index] = _reason(data_dir, path, why)
     return kept
 
 
-def _key(pixels: Images) -> tuple[int, bytes]:
-    """Return what images have in common that are the same to the last pixel."""
-    return pixels.ndim, hashlib.sha256(pixels.tobytes()).digest()
+def _digest(pixels: Images) -> bytes:
+    """Return what images (side, side) or (side, side, channels) have in common that look the same."""
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    return hashlib.sha256(pixels.tobytes()).digest()
 
 
 def _same_as(data_dir: Path, path: Path) -> str:
@@ -370,34 +401,33 @@ def _eight_bit(image: Any) -> Any:
 def _collect(
     data_dir: Path,
     files: _Files,
-    decoded: list[Images | str],
+    read: list[_Read | str],
     class_names: tuple[str, ...],
-    channels: int | None,
+    channels: int | None = None,
 ) -> LabeledImages:
     """Return what could be read; ``channels`` None for three where any image has colour."""
-    read = [
-        (pixels, label)
-        for (_, label), pixels in zip(files.used, decoded, strict=True)
-        if not isinstance(pixels, str)
+    used = [
+        (file.pixels, label)
+        for (_, label), file in zip(files.used, read, strict=True)
+        if not isinstance(file, str) and file.pixels is not None
     ]
-    skipped = tuple(sorted([*files.unused, *(why for why in decoded if isinstance(why, str))]))
-    if not read:
+    skipped = tuple(sorted([*files.unused, *(why for why in read if isinstance(why, str))]))
+    if not used:
         raise UserError(
             f"data-dir {str(data_dir)!r} has no readable image; allowed: {', '.join(IMAGE_SUFFIXES)} files "
             f"in {LAYOUT}; {f'first problem: {skipped[0]}.' if skipped else 'put images there.'}"
         )
-    if channels is None:
-        channels = _channels_of(decoded)
+    channels = channels or _channels_of(read)
     return LabeledImages(
-        images=np.stack([_with_channels(pixels, channels) for pixels, _ in read]),
-        labels=np.array([label for _, label in read], dtype=np.int64),
+        images=np.stack([_with_channels(pixels, channels) for pixels, _ in used]),
+        labels=np.array([label for _, label in used], dtype=np.int64),
         class_names=class_names,
         skipped=skipped,
     )
 
 
-def _channels_of(decoded: list[Images | str]) -> int:
-    return 3 if any(not isinstance(pixels, str) and pixels.ndim == 3 for pixels in decoded) else 1
+def _channels_of(read: list[_Read | str]) -> int:
+    return 3 if any(not isinstance(file, str) and file.colour for file in read) else 1
 
 
 def _with_channels(image: Images, channels: int) -> Images:

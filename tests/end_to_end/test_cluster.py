@@ -174,10 +174,10 @@ def test_a_node_that_loses_the_storage_gets_no_more_trials_and_fails_none(
     assert all("No space left on device" in event["reason"] for event in lost)
     # One that was asked for before may still begin there.
     running.wait_until(lambda: running_and_most(folder)[0] <= 1)
-    since = len(events(folder))
     tried = {event["trial"] for event in trial_events(folder, "waiting")}
     assert len(trial_events(folder, "waiting")) <= 4
     running.wait_until(lambda: tried <= {event["trial"] for event in trial_events(folder, "ended")})
+    since = len(events(folder))
     enough = ended_trials(folder) + 2
     running.wait_until(lambda: ended_trials(folder) >= enough)
     assert running_and_most(folder, since)[1] == 1
@@ -232,41 +232,66 @@ def test_an_address_where_nothing_answers_is_refused(tmp_path: Path):
 
 @contextmanager
 def started_by_hand(home: Path) -> Iterator[str]:
-    """Yield the address of a head that ``ray start`` made, with what that home folder holds."""
+    """Yield the address of a head and a worker that ``ray start`` made, with what that home folder holds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    started = subprocess.Popen(
-        [
-            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
-            *("--port", address.rpartition(":")[2], "--num-cpus", "1"),
-            "--include-dashboard=false",
-        ],
-        env=environment(HOME=str(home)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert started.stdout is not None
-    assert any("Ray runtime started" in line for line in started.stdout)
-    yield address
-    started.terminate()
-    started.communicate(timeout=60)
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--block"]
+    token = environment(HOME=str(home), RAY_AUTH_MODE="token")
+    nodes = []
+    try:
+        for more, variables in (
+            (("--head", "--port", address.rpartition(":")[2], "--num-cpus", "0"), token),
+            (("--address", address, "--num-cpus", "1"), token),
+        ):
+            node = subprocess.Popen(
+                [*ray, *more, *(["--include-dashboard=false"] if "--head" in more else [])],
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            nodes.append(node)
+            assert node.stdout is not None
+            assert any("Ray runtime started" in line for line in node.stdout)
+        yield address
+    finally:
+        for node in reversed(nodes):
+            node.terminate()
+            node.communicate(timeout=60)
 
 
-def test_a_cluster_that_asks_for_a_token_is_shown_that_of_this_host(tmp_path: Path):
-    """After any search there is one, and ``ray start`` then asks for it."""
-    home = tmp_path / "home"
-    (home / ".ray").mkdir(parents=True)
-    (home / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Return a home folder with a token, as any search leaves it."""
+    folder = tmp_path / "home"
+    (folder / ".ray").mkdir(parents=True)
+    (folder / ".ray" / "auth_token").write_text("0123456789abcdef" * 4)
+    return folder
+
+
+def test_a_cluster_that_asks_for_a_token_is_shown_that_of_this_host(home: Path, tmp_path: Path):
+    strange = tmp_path / "strange"
+    (strange / ".ray").mkdir(parents=True)
+    search = (*SMALL, "--trials", "2")
     with started_by_hand(home) as address:
-        search = (*SMALL, "--trials", "2", "--address", address)
-        ended = run(*search, "--name", "shown", cwd=tmp_path, HOME=str(home))
+        there = ("--address", address)
+        ended = run(*search, *there, "--name", "shown", cwd=tmp_path, HOME=str(home))
         assert ended.returncode == 0, ended.stderr
         assert "Token authentication" not in ended.stderr
-        strange = tmp_path / "strange"
-        strange.mkdir()
-        refused = run(*search, "--name", "none", cwd=tmp_path, HOME=str(strange))
-    assert refused.returncode == 2, refused.stderr
-    assert f"no Ray cluster answers at '{address}'" in refused.stderr
-    assert f"{strange / '.ray' / 'auth_token'} is that cluster's token" in refused.stderr
+        refused = run(*search, *there, "--name", "none", cwd=tmp_path, HOME=str(strange))
+        assert refused.returncode == 2, refused.stderr
+        assert f"the Ray cluster at '{address}' asks for a token" in refused.stderr
+        assert f"there is no {strange / '.ray' / 'auth_token'}" in refused.stderr
+        (strange / ".ray" / "auth_token").write_text("another" * 5)
+        refused = run(*search, *there, "--name", "wrong", cwd=tmp_path, HOME=str(strange))
+        assert refused.returncode == 2, refused.stderr
+        assert f"no Ray cluster answers at '{address}'" in refused.stderr
+
+
+def test_one_that_asks_for_none_is_shown_none(cluster: RunningCluster, home: Path, tmp_path: Path):
+    """Its workers could not answer a driver that asks them for a token."""
+    cluster.add()
+    search = (*SMALL, "--trials", "2", "--address", cluster.address)
+    ended = run(*search, cwd=tmp_path, HOME=str(home))
+    assert ended.returncode == 0, ended.stderr

@@ -21,7 +21,7 @@ from ssl_core.data import folder
 from ssl_core.data.catalogue import AUTO, DATASET_CARDS
 from ssl_core.data.config import DataConfig
 from ssl_core.data.folder import load_test_images, load_training_images
-from ssl_core.data.images import UNKNOWN_LABEL, LabeledImages
+from ssl_core.data.images import UNKNOWN_LABEL, LabeledImages, without_seen
 from ssl_core.data.prepare import prepare
 from ssl_core.data.sources import load_training_images as load_by_name
 from ssl_core.errors import UserError
@@ -787,39 +787,77 @@ class TestRepeated:
 
     def test_of_one_in_two_classes_neither_is_believed(self, tmp_path):
         put(tmp_path / "labeled" / "cat" / "a.png", 1)
+        put(tmp_path / "labeled" / "cat" / "aa.png", 1)
         put(tmp_path / "labeled" / "cat" / "b.png", 2)
         put(tmp_path / "labeled" / "dog" / "c.png", 1)
         put(tmp_path / "labeled" / "dog" / "d.png", 3)
         put(tmp_path / "unlabeled" / "e.png", 1)
         loaded = load(tmp_path)
         assert greys(loaded) == [2, 3]
-        contradicts = ", and their classes contradict each other"
+        same = "at this size the same image as"
         assert loaded.skipped == (
-            f"labeled/cat/a.png: at this size the same image as labeled/dog/c.png{contradicts}",
-            f"labeled/dog/c.png: at this size the same image as labeled/cat/a.png{contradicts}",
-            f"unlabeled/e.png: at this size the same image as labeled/cat/a.png{contradicts}",
+            f"labeled/cat/a.png: {same} labeled/dog/c.png, of another class",
+            f"labeled/cat/aa.png: {same} labeled/dog/c.png, of another class",
+            f"labeled/dog/c.png: {same} labeled/cat/a.png, of another class",
+            f"unlabeled/e.png: {same} labeled/cat/a.png, which is in two classes",
         )
 
     def test_one_that_differs_in_a_pixel_or_in_colour_is_another(self, tmp_path):
         other = grey(1)
         other.putpixel((0, 0), 2)
-        for number, image in enumerate((1, other, grey(1).convert("RGB"))):
+        for number, image in enumerate((1, other, Image.new("RGB", (SIDE, SIDE), (1, 1, 2)))):
             put(tmp_path / "train" / ("cat", "dog")[number % 2] / f"{number}.png", image)
         loaded = load(tmp_path)
         assert (len(loaded.images), loaded.skipped) == (3, ())
 
-    def test_a_test_image_that_was_trained_on_is_left_out_and_named(self, tmp_path):
+    def test_grey_kept_as_colour_is_no_other_image(self, tmp_path):
+        put(tmp_path / "train" / "cat" / "a.png", noise("L"))
+        put(tmp_path / "train" / "cat" / "b.png", noise("L").convert("RGB"))
+        (tmp_path / "train" / "dog").mkdir()
+        assert len(load(tmp_path).images) == 1
+
+    @pytest.mark.parametrize("colour", [False, True])
+    def test_a_test_image_that_was_trained_on_is_told_of(self, tmp_path, colour):
         for name, value in (("cat", 1), ("dog", 2)):
             put(tmp_path / "labeled" / name / "a.png", value)
-        put(tmp_path / "unlabeled" / "b.png", 3)
-        for name, value in (("a", 2), ("b", 3), ("c", 4), ("d", 4)):
-            put(tmp_path / "test" / "cat" / f"{name}.png", value)
-        loaded = load_test_images(tmp_path, SIDE)
-        assert greys(loaded) == [4, 4]  # how often one counts is its owner's choice
-        assert loaded.skipped == (
-            "test/cat/a.png: at this size the same image as labeled/dog/a.png",
-            "test/cat/b.png: at this size the same image as unlabeled/b.png",
+        put(tmp_path / "unlabeled" / "b.png", noise("RGB" if colour else "L"))
+        for name, image in (
+            ("a", grey(2)),
+            ("b", noise("RGB" if colour else "L")),
+            ("c", 4),
+            ("d", 4),
+        ):
+            put(tmp_path / "test" / "cat" / f"{name}.png", image)
+        put(tmp_path / "test" / "cat" / "e.png", grey(1).convert("RGB"))
+        put(tmp_path / "test" / "cat" / "broken.png", b"")
+        test = load_test_images(tmp_path, SIDE)
+        assert len(test.images) == 5
+        same = "at this size the same image as"
+        assert test.seen == {
+            0: f"test/cat/a.png: {same} labeled/dog/a.png",
+            1: f"test/cat/b.png: {same} unlabeled/b.png",
+            4: f"test/cat/e.png: {same} labeled/cat/a.png",
+        }
+
+    def test_it_judges_nothing_and_what_is_left_is_said(self, tmp_path):
+        for name, value in (("cat", 1), ("dog", 2)):
+            put(tmp_path / "train" / name / "a.png", value)
+            put(tmp_path / "test" / name / "a.png", 2)
+        put(tmp_path / "test" / "cat" / "b.png", 4)
+        left = without_seen(load_test_images(tmp_path, SIDE))
+        assert (greys(left), left.labels.tolist(), left.seen) == ([4], [0], {})
+        assert left.skipped == (
+            "test/cat/a.png: at this size the same image as train/dog/a.png",
+            "test/dog/a.png: at this size the same image as train/dog/a.png",
+            "test/dog: no image of this class is left",
         )
+        put(tmp_path / "test" / "cat" / "b.png", 1)
+        with pytest.raises(
+            UserError, match=r"all 3 test images are .*test/cat/a\.png: at this size"
+        ):
+            without_seen(load_test_images(tmp_path, SIDE))
+        unseen = load(tmp_path)
+        assert without_seen(unseen) is unseen
 
 
 class TestRefused:

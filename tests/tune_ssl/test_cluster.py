@@ -51,17 +51,61 @@ def test_a_listed_cluster_that_is_gone_is_refused_and_not_waited_for(monkeypatch
         cluster.services, "canonicalize_bootstrap_address_or_die", lambda _: address
     )
     monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray was asked"))
-    monkeypatch.setattr(cluster, "_show_token", lambda: None)
-    with pytest.raises(
-        UserError, match=rf"no Ray cluster answers at '{address}' \(.*Connection refused"
-    ):
+    with pytest.raises(UserError, match=rf"answers at '{address}' \(.*Connection refused"):
         cluster._join("auto", ())
 
 
-def test_no_cluster_and_several_are_told_apart(monkeypatch):
+def test_where_none_is_listed_that_is_told(monkeypatch):
     def none(_):
-        raise ConnectionError("Found multiple active Ray instances: {...}\nmore")
+        raise ConnectionError("Could not find any running Ray instance. Please\nmore")
 
     monkeypatch.setattr(cluster.services, "canonicalize_bootstrap_address_or_die", none)
-    with pytest.raises(UserError, match=r"at 'auto' \(Found multiple active Ray instances"):
-        cluster._found_by_ray("auto")
+    with pytest.raises(UserError, match=r"at 'auto' \(Could not find any running Ray instance"):
+        cluster._join("auto", ())
+
+
+class TestToken:
+    @pytest.fixture(autouse=True)
+    def joined(self, monkeypatch):
+        """Return whether a token was shown to a cluster that is as good as there."""
+        shown = []
+        setup = cluster.authentication_token_setup
+        monkeypatch.setattr(cluster, "_check_answers", lambda _: None)
+        monkeypatch.setattr(cluster.ray, "init", lambda **_: bool(shown))
+        monkeypatch.setattr(
+            setup,
+            "maybe_enable_token_auth_if_token_available",
+            lambda warn_if_disabled: self.there and not shown.append(warn_if_disabled),
+        )
+        self.there = True
+        return lambda: cluster._join("127.0.0.1:1", ())
+
+    @pytest.mark.parametrize("asks", [True, False])
+    def test_it_is_shown_where_it_is_asked_for(self, joined, monkeypatch, asks):
+        monkeypatch.setattr(cluster, "_asks_for_token", lambda _: asks)
+        assert joined() is asks
+
+    @pytest.mark.parametrize("mode", [None, "disabled"])
+    def test_where_it_is_asked_for_and_not_there_that_is_told(self, joined, monkeypatch, mode):
+        self.there = False
+        monkeypatch.setattr(cluster, "_asks_for_token", lambda _: True)
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        if mode is not None:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        why = "RAY_AUTH_MODE is disabled" if mode else "there is no .*auth_token"
+        with pytest.raises(UserError, match=f"asks for a token and none is shown, because {why}"):
+            joined()
+
+    def test_what_ray_says_of_it_is_told(self, joined, monkeypatch):
+        def refuse(**_):
+            raise cluster.AuthenticationError("Token authentication is enabled but no token found")
+
+        monkeypatch.setattr(cluster, "_asks_for_token", lambda _: False)
+        monkeypatch.setattr(cluster.ray, "init", refuse)
+        with pytest.raises(UserError, match="Token authentication is enabled but no token"):
+            joined()
+
+    @pytest.mark.parametrize("address", ["ray://127.0.0.1:1", "a name only Ray understands"])
+    def test_what_is_no_head_is_not_asked(self, address, monkeypatch):
+        monkeypatch.setattr(cluster.grpc, "insecure_channel", lambda *_, **__: pytest.fail("asked"))
+        assert not cluster._asks_for_token(address)

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import ray
 from ray._private import services
 from ray._private.authentication import authentication_token_setup
+from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+from ray.exceptions import AuthenticationError
 
 from ssl_core.errors import UserError
 from tune_ssl.machine import ray_token_path, usable_cpus
@@ -23,6 +26,7 @@ from tune_ssl.machine import ray_token_path, usable_cpus
 ANSWER_SECONDS = 5.0
 UNANSWERED = 3
 """So many times in a row the head must not answer to be taken for lost."""
+HOST_AND_PORT = re.compile(r"(?P<client>ray://)?(?P<host>[^:/]+):(?P<port>\d+)")
 OBJECT_STORE_BASE = 200 * 2**20
 TOO_SLOW = "timed out during startup"
 """What Ray says where its processes took more than 30 seconds to start, as on a busy host; then it is
@@ -170,9 +174,10 @@ def _init_local(dashboard: bool, image_bytes: int, gpus: int | None) -> Any:
 
 def _join(address: str, ship: tuple[Any, ...]) -> Any:
     _quiet_settings()
-    _show_token()
     found = _found_by_ray(address) if address == "auto" else address
     _check_answers(found)
+    if _asks_for_token(found):
+        _show_token(found)
     runtime_env: dict[str, Any] = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}}
     if ship:
         runtime_env["py_modules"] = list(ship)
@@ -180,18 +185,43 @@ def _join(address: str, ship: tuple[Any, ...]) -> Any:
         return ray.init(
             address=found, runtime_env=runtime_env, log_to_driver=False, logging_level="error"
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise _no_cluster(address, str(error).strip().splitlines()[0]) from error
 
 
-def _show_token() -> None:
-    """Show this host's token to the cluster, where there is one and no RAY_AUTH_MODE says otherwise.
+def _asks_for_token(address: str) -> bool:
+    """Return whether a cluster refuses who shows no token, as one that ``ray start`` makes where there is one.
 
-    ``ray start`` asks for a token wherever its host has one, as after any search there; ``ray.init`` with
-    an address shows none by itself. A cluster that asks for none does not mind.
+    To any other none is shown: its workers, who have none, could not answer a driver that has.
     """
-    logging.getLogger(authentication_token_setup.__name__).setLevel(logging.ERROR)
-    authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    match = HOST_AND_PORT.fullmatch(address)
+    if match is None or match["client"]:
+        return False
+    place, without_proxy = f"{match['host']}:{match['port']}", ("grpc.enable_http_proxy", 0)
+    with grpc.insecure_channel(place, options=[without_proxy]) as channel:
+        head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        try:
+            head.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
+    return False
+
+
+def _show_token(address: str) -> None:
+    """Let Ray show this host's token: with an address it shows none by itself.
+
+    Raises:
+        UserError: there is none, or it may not be shown.
+    """
+    setup = authentication_token_setup
+    logging.getLogger(setup.__name__).setLevel(logging.ERROR)
+    if not setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False):
+        mode = os.environ.get(setup.AUTH_MODE_ENV_VAR)
+        why = f"{setup.AUTH_MODE_ENV_VAR} is {mode}" if mode else f"there is no {ray_token_path()}"
+        raise UserError(
+            f"the Ray cluster at {address!r} asks for a token and none is shown, because {why}; allowed: that "
+            "cluster's token; copy the file from the head, or start the cluster with RAY_AUTH_MODE=disabled."
+        )
 
 
 def _found_by_ray(address: str) -> str:
@@ -212,7 +242,7 @@ def _check_answers(address: str) -> None:
 
 def _why_no_answer(address: str) -> str | None:
     """Return why nobody can be reached at an address; None where somebody listens."""
-    match = re.fullmatch(r"(?:ray://)?(?P<host>[^:/]+):(?P<port>\d+)", address)
+    match = HOST_AND_PORT.fullmatch(address)
     if match is None:
         return None  # a name only Ray understands
     try:
@@ -225,7 +255,7 @@ def _why_no_answer(address: str) -> str | None:
 def _no_cluster(address: str, why: str) -> UserError:
     return UserError(
         f"no Ray cluster answers at {address!r} ({why}); allowed: the address of a running one, or auto; "
-        f"check 'ray status' there, and that {ray_token_path()} is that cluster's token if it asks for one."
+        "check 'ray status' there, and its token if it asks for one."
     )
 
 

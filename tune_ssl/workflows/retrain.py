@@ -431,7 +431,7 @@ def _open(
             f"the ledger {ledger} cannot be written ({error}), so the test set stays closed; all "
             "retrainings are kept; make it writable and repeat the command."
         ) from error
-    describe_skipped(opened.skipped, console, None)
+    describe_skipped(opened.skipped, console, TEST)
     say(
         console,
         f"opening {opening} of the test set ({len(opened.labels)} images), counted in {ledger}",
@@ -442,6 +442,7 @@ def _open(
         labels=opened.labels,
         class_names=opened.class_names,
         correct={},
+        skipped=list(opened.skipped),
     )
 
 
