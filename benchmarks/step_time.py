@@ -53,6 +53,8 @@ def main() -> None:
     """Measure each method, print, and with ``--record`` write down."""
     options = _options()
     set_threads(options.threads)
+    if options.compiled:
+        torch.compiler.config.force_disable_caches = True  # what an earlier run compiled
     for setting in options.settings.split(","):
         images = digits() if SETTINGS[setting][0] == "digits" else random_images()
         rows = []
@@ -198,8 +200,7 @@ def endless_training(images: SplitImages, **settings: Any) -> Training:
 
 
 def compiled_networks(training: Training) -> Training:
-    """Return the training with both networks compiled from their next call on, by no earlier run's results."""
-    torch.compiler.config.force_disable_caches = True
+    """Return the training with both networks compiled from their next call on."""
     for network in (training.student, training.ema.network):
         network.forward = torch.compile(network.forward)
     return training

@@ -1033,8 +1033,8 @@ def _check_may_be_replaced(file: Path) -> None:
     from tune_ssl.views.export import is_exported
 
     try:
-        text = file.read_text(errors="replace")
-    except OSError:  # not there, or not to be read: then writing it says why
+        text = file.read_text(errors="replace") if file.is_file() else ""
+    except OSError:  # not to be read: then writing it says why
         return
     if text and not is_exported(text):
         raise UserError(
@@ -1214,7 +1214,7 @@ def _print_parts(comparison: Any, result_format: str) -> None:
         dataclasses.replace(
             results.status(part),
             name=f"{comparison.name}/{part.path.relative_to(comparison.path)}",
-            folder=str(comparison.path),
+            resumed_by=str(comparison.path),
         )
         for part in begun
     ]

@@ -10,6 +10,8 @@ import torch
 
 from benchmarks import step_time
 
+OURS = {"float32", "bfloat16", "compiled float32", "compiled bfloat16"}
+
 
 def test_a_ratio_is_the_median_over_turns():
     assert step_time._median_ratio([4.0, 9.0, 2.0], [2.0, 3.0, 2.0]) == 2.0
@@ -23,11 +25,21 @@ def test_the_images_stand_for_cifar10():
 
 
 def test_compiled_networks_are_compiled_from_their_next_call_on(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda forward: compiled.append(forward) or forward)
-    training = step_time.endless_training(step_time.digits(), algorithm="supervised")
+    called = fake_compiler(monkeypatch)
+    training = step_time.endless_training(step_time.digits(), algorithm="mean_teacher")
     step_time.compiled_networks(training).run(1)
-    assert compiled == [training.student.forward, training.ema.network.forward]
+    assert set(called) == {id(training.student), id(training.ema.network)}
+
+
+def fake_compiler(monkeypatch) -> list[int]:
+    """Compile nothing; return the networks whose compiled forward is called, by their identity."""
+    called: list[int] = []
+
+    def compiled(forward):
+        return lambda *given: called.append(id(forward.__self__)) or forward(*given)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    return called
 
 
 @pytest.mark.slow
@@ -35,24 +47,21 @@ def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, cap
     monkeypatch.setattr(step_time, "RECORD", tmp_path / "record.json")
     monkeypatch.setattr(step_time, "SETTINGS", {"digits": ("digits", "wrn-10-1", 50, 2)})
     monkeypatch.setattr(step_time, "SECONDS_BETWEEN_TURNS", 0.0)
+    fake_compiler(monkeypatch)
     arguments = [
-        "--settings",
-        "digits",
-        "--methods",
-        "supervised,mixmatch",
-        "--turns",
-        "1",
-        "--record",
+        *("--settings", "digits", "--methods", "supervised,mixmatch"),
+        *("--turns", "1", "--compiled", "--record"),
     ]
     monkeypatch.setattr(sys, "argv", ["step_time", *arguments])
     step_time.main()
-    made = json.loads((tmp_path / "record.json").read_text())["digits on cpu"]
+    made = json.loads((tmp_path / "record.json").read_text())["digits on cpu, compiled"]
     assert [row["method"] for row in made["rows"]] == ["supervised", "mixmatch"]
     for row in made["rows"]:
         assert {"plain", "float32", "bfloat16"} <= row["milliseconds"].keys()
-        assert row["times_faster"].keys() == {"float32", "bfloat16"}
+        assert row["times_faster"].keys() == OURS
+        assert row["seconds_to_compile"].keys() == {"compiled float32", "compiled bfloat16"}
         assert min(row["milliseconds"].values()) > 0
     supervised, mixmatch = made["rows"]
-    assert supervised["of_the_ceiling"].keys() == {"float32", "bfloat16"}
+    assert supervised["of_the_ceiling"].keys() == OURS
     assert "of_the_ceiling" not in mixmatch
     assert capsys.readouterr().out.count("faster than plain") == 2

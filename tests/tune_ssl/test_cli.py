@@ -306,11 +306,11 @@ class TestExportedFile:
 
     def test_what_no_export_wrote_is_kept(self, refused, here):
         Run(here / "runs" / "ict").finish()
-        (here / "notes.yaml").write_text("precious")
-        assert "'notes.yaml' is there and is no export" in refused(
-            "export", "ict", "-o", "notes.yaml"
-        )
-        assert (here / "notes.yaml").read_text() == "precious"
+        for text in ("precious", "rank,name\n1,mine\n", "- rank: 1\n  name: mine\n", "rankings"):
+            (here / "notes.yaml").write_text(text)
+            line = refused("export", "ict", "-o", "notes.yaml")
+            assert "'notes.yaml' is there and is no export" in line
+            assert (here / "notes.yaml").read_text() == text
 
     @pytest.mark.parametrize("command", ["export", "confirm", "report"])
     def test_a_comparison_names_its_cells(self, refused, here, command):

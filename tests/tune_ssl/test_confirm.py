@@ -304,7 +304,10 @@ class TestConfirm:
         why = "test/cat/a.png: at this size the same image as train/cat/b.png"
         confirming.sealed.skipped = (why,)
         confirming()
-        assert f"warning: skipped {why}\nwarning: 1 skipped in all.\nopening 1" in confirming.said()
+        assert (
+            f"warning: skipped {why}\nwarning: 1 skipped in all; test.json names them.\nopening 1"
+            in confirming.said()
+        )
 
     def test_another_confirmation_is_a_second_opening(self, confirming):
         confirming()

@@ -54,7 +54,7 @@ def test_what_a_file_says_of_its_images_is_not_said_of_others(file):
     config = settings_from(path, {"dataset": "digits", "validation": 100}, told.append)
     assert (config.data_dir, config.labels, config.validation) == (None, None, 100)
     assert config.batch_size == 7
-    assert told == [f"of its own data set, and left out: data_dir, labels of {path}."]
+    assert told == [f"left out of {path}, which says so of another data set: data_dir, labels."]
     assert settings_from(path, {"dataset": "folder"}).labels == 30
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ def format_records(records: list[dict[str, Any]], form: str) -> str:
 
 def is_exported(text: str) -> bool:
     """Return whether a file's text begins as ``format_records`` writes it, in any of its forms."""
-    return text.lstrip('[{-" \n').startswith("rank")
+    first, second, *_ = RESULT_KEYS
+    return re.match(rf"""[\[{{\s-]*"?{first}\b[^a-z]*{second}\b""", text) is not None
 
 
 def records_in(content: Any, origin: str) -> list[dict[str, Any]]:

@@ -132,7 +132,7 @@ def print_status(status: Status) -> None:
         f"{counts.waiting} waiting; device time {duration(status.device_seconds)}",
     )
     if status.driver is None and counts.finished < counts.asked:
-        say(console, f"nobody drives it now; continue with: tune-ssl resume {status.folder}")
+        say(console, f"nobody drives it now; continue with: tune-ssl resume {status.resumed_by}")
     running = "is running" if status.driver is not None else "was running when its driver was lost"
     for trial in status.running:
         value = "" if trial["last_value"] is None else f", {percent(trial['last_value'])} there"

@@ -23,13 +23,13 @@ from tune_ssl.views.export import export_records
 class Status:
     """Where a run stands.
 
-    ``folder`` is what resumes it; ``driver`` who drives it now, None if nobody does; ``memory_megabytes`` the most a complete
+    ``resumed_by`` is the run to resume for it, a comparison's for its parts; ``driver`` who drives it now, None if nobody does; ``memory_megabytes`` the most a complete
     trial took: of its GPU, or else of its worker, images and libraries included; ``retrains`` the
     search whose best it retrains, None for a search.
     """
 
     name: str
-    folder: str
+    resumed_by: str
     counts: Counts
     device_seconds: float
     running: list[dict[str, Any]]
@@ -61,7 +61,7 @@ def status(directory: RunDirectory) -> Status:
         best = export_records(config, trials, attributes["num_classes"], top=1)
     return Status(
         name=directory.name,
-        folder=str(directory.path),
+        resumed_by=str(directory.path),
         counts=count(trials, config.trials),
         device_seconds=device_seconds(trials),
         running=[_progress(trial) for trial in trials if is_running(trial)],

@@ -26,9 +26,9 @@ OF_ONE_TRIAL = ("algorithm", "divergence", "parameters", "seed", "threads", *DIV
 
 OF_ITS_IMAGES = (
     *("data_dir", "image_size", "flip", "labels", "validation"),
-    *("unlabeled", "labeled_classes", "class_mismatch", "imbalance"),
+    *("unlabeled", "labeled_classes", "class_mismatch", "imbalance", "metric", "precision"),
 )
-"""What a file says of its own data set and of no other."""
+"""What a file says of its own data set and of no other: its images, and what follows from them."""
 
 
 def settings_from(
@@ -60,7 +60,7 @@ def settings_from(
             key for key in OF_ITS_IMAGES if given.pop(key, None) is not None and key not in flags
         ]
         if told:
-            tell(f"of its own data set, and left out: {', '.join(told)} of {file}.")
+            tell(f"left out of {file}, which says so of another data set: {', '.join(told)}.")
     return RunConfig.from_mapping(with_protocol(given, flags))
 
 

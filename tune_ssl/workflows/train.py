@@ -58,9 +58,11 @@ def choose(path: Path, *, rank: int | None = None, recommended: bool = False) ->
         wanted = "a recommended one"
     elif rank is not None:
         check_integer("rank", rank, 1)
-        there = ", ".join(str(record["rank"]) for record in records if "rank" in record)
+        there = sorted(record["rank"] for record in records if "rank" in record)
         records = [record for record in records if record.get("rank") == rank]
-        wanted = f"one of rank {rank}; ranks there: {there or 'none'}"
+        wanted = (
+            f"one of rank {rank}; ranks there: {f'{there[0]} to {there[-1]}' if there else 'none'}"
+        )
     else:
         wanted = "any"
     if not records:
