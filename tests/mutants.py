@@ -117,6 +117,7 @@ TESTS = {
     "tune_ssl/warm_start.py": ("tests/tune_ssl/test_warm_start.py",),
     "ssl_core/data/folder.py": ("tests/ssl_core/test_data_folder.py",),
     "tune_ssl/workflows/opening.py": ("tests/tune_ssl/test_workflows.py",),
+    "tune_ssl/on_ray/cluster.py": ("tests/tune_ssl/test_cluster.py",),
     "tune_ssl/on_ray/nodes.py": ("tests/tune_ssl/test_nodes.py",),
     "tune_ssl/on_ray/scheduler.py": ("tests/tune_ssl/test_nodes.py",),
     "tune_ssl/workflows/plan.py": ("tests/tune_ssl/test_workflows.py",),
@@ -133,6 +134,8 @@ TESTS = {
     "tune_ssl/references.py": ("tests/tune_ssl/test_references.py",),
     "tune_ssl/workflows/compare.py": ("tests/tune_ssl/test_compare.py",),
     "tune_ssl/worker.py": ("tests/tune_ssl/test_worker.py",),
+    "tune_ssl/views/export.py": ("tests/tune_ssl/test_cli.py",),
+    "tune_ssl/workflows/settings.py": ("tests/tune_ssl/test_settings.py",),
 }
 
 MUTANTS = (
@@ -1685,8 +1688,8 @@ MUTANTS = (
     Mutant(
         "sealed: a network of some classes is judged on the images of all",
         "tune_ssl/sealed.py",
-        "return of_classes(_images(), _place.labeled_classes)",
-        "return of_classes(_images(), None)",
+        "return of_classes(without_seen(_images()), _place.labeled_classes)",
+        "return of_classes(without_seen(_images()), None)",
     ),
     Mutant(
         "sealed: test images of some classes are counted as another test set",
@@ -1825,6 +1828,36 @@ MUTANTS = (
         "ssl_core/data/folder.py",
         "if training is not None:",
         "if False:",
+    ),
+    Mutant(
+        "sealed: what was trained on judges",
+        "tune_ssl/sealed.py",
+        "of_classes(without_seen(_images()), _place.labeled_classes)",
+        "of_classes(_images(), _place.labeled_classes)",
+    ),
+    Mutant(
+        "cluster: a token is shown to whoever is named",
+        "tune_ssl/on_ray/cluster.py",
+        "if _asks_for_token(found):",
+        "if True:",
+    ),
+    Mutant(
+        "cluster: one that is listed and gone is waited for",
+        "tune_ssl/on_ray/cluster.py",
+        "    _check_answers(found)\n",
+        "",
+    ),
+    Mutant(
+        "export: whatever is there is replaced",
+        "tune_ssl/views/export.py",
+        ", text) is not None",
+        ", text) is not False",
+    ),
+    Mutant(
+        "settings: a file's images are those of another data set",
+        "tune_ssl/workflows/settings.py",
+        "given.pop(key, None) is not None and key not in flags",
+        "key in given and key not in flags",
     ),
     Mutant(
         "plan: runs of one name share a storage",

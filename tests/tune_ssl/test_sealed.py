@@ -93,6 +93,18 @@ def test_so_are_weights_of_other_classes(trained, monkeypatch):
         classified(file.read(), other, "cpu", "weights")
 
 
+@pytest.mark.usefixtures("inside")
+def test_what_was_trained_on_judges_nothing_and_is_counted_with_the_rest(trained, monkeypatch):
+    _, _, validation = trained
+    whole = sealed._opened()
+    seen = dataclasses.replace(validation, skipped=("broken",), seen={1: "the same", 3: "as well"})
+    monkeypatch.setattr(sealed, "_test", seen)
+    opened = sealed._opened()
+    assert opened.labels == np.delete(validation.labels, [1, 3]).tolist()
+    assert opened.skipped == ("broken", "the same", "as well")
+    assert opened.sha256 == whole.sha256, "mending the training images makes no other test set"
+
+
 @pytest.fixture
 def inside_with_two_classes(inside, monkeypatch):
     """Be there to judge digits 3 and 7 alone."""
