@@ -52,6 +52,8 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.scale --trials 200 --slots 40 --reopen 1000
 	$(BIN)/python -m benchmarks.step_time --turns 3
 	$(BIN)/python -m benchmarks.trial_start
+	$(BIN)/python -m benchmarks.step_time --turns 3 --device cuda --settings "digits,cifar10,cifar10 in batches of 512"
+	$(BIN)/python -m benchmarks.packing
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -243,7 +243,7 @@ class PlainLoop:
         self._losses, views = METHODS[method]
         self._device = torch.device(device)
         network = network.to(self._device)
-        self._student, self._teacher = network, copy.deepcopy(network)
+        self.student, self._teacher = network, copy.deepcopy(network)
         for parameter in self._teacher.parameters():
             parameter.requires_grad_(False)
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
@@ -260,17 +260,29 @@ class PlainLoop:
         u, _ = next(self._unlabeled)
         x, y = x.to(self._device), y.to(self._device)
         u = [view.to(self._device) for view in u]
-        labeled, unlabeled = self._losses(self._student, self._teacher, x, y, u, _draw(x, u))
+        labeled, unlabeled = self._losses(self.student, self._teacher, x, y, u, _draw(x, u))
         loss = labeled + self._weight * unlabeled
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
         with torch.no_grad():
             for mean, new in zip(
-                self._teacher.parameters(), self._student.parameters(), strict=True
+                self._teacher.parameters(), self.student.parameters(), strict=True
             ):
                 mean.mul_(0.99).add_(new, alpha=0.01)
         return loss.item()
+
+
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+    """Return the share of normalised images (N, channels, height, width) that a network classifies right."""
+    network.eval()
+    with torch.no_grad():
+        right = sum(
+            int((network(x).argmax(1) == y).sum())
+            for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+        )
+    network.train()
+    return right / len(labels)
 
 
 def _draw(x: Tensor, u: list[Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ import torch
 from benchmarks.convolutions import bare_step, convolutions_of
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
 from benchmarks.records import keep
-from benchmarks.turns import in_turns
+from benchmarks.turns import in_turns, is_there
 from ssl_core.data.prepare import SplitImages, prepare
 from ssl_core.names import PRECISIONS, parse_model_name
 from ssl_core.training.config import TrainingConfig
@@ -52,6 +52,8 @@ SECONDS_BETWEEN_TURNS = 0.3
 def main() -> None:
     """Measure each method, print, and with ``--record`` write down."""
     options = _options()
+    if not is_there(options.device):
+        return
     set_threads(options.threads)
     if options.compiled:
         torch.compiler.config.force_disable_caches = True  # what an earlier run compiled
@@ -76,7 +78,7 @@ def measure(
     ours = list(precisions)
     seconds_to_compile = {}
     loops: dict[str, Callable[[], None]] = {
-        "plain": _plain(method, images, model, batch_size, options.device)
+        "plain": one_plain_step_of(plain_loop(method, images, model, batch_size, options.device))
     }
     for precision in precisions:
         training = _ours(setting, method, images, precision, options)
@@ -156,15 +158,16 @@ def random_images(count: int = 2000, size: int = 32) -> SplitImages:
     return shapes.random_images(count)
 
 
-def _plain(
+def plain_loop(
     method: str, images: SplitImages, model: str, batch_size: int, device: str
-) -> Callable[[], None]:
+) -> PlainLoop:
+    """Return the loop a user writes today on a search's images."""
     depth, width = parse_model_name(model)
     _, channels, size, _ = images.images.shape
     how, normal = images.augmentation, images.normalisation
     mean, std = ([value / 255 for value in own] for own in (normal.mean, normal.std))
     last = np.ascontiguousarray(images.images.transpose(0, 2, 3, 1))
-    loop = PlainLoop(
+    return PlainLoop(
         method,
         PlainWideResNet(depth, width, channels, images.num_classes),
         (last[images.labeled], images.labels),
@@ -175,6 +178,10 @@ def _plain(
         learning_rate=1e-3,
         device=device,
     )
+
+
+def one_plain_step_of(loop: PlainLoop) -> Callable[[], None]:
+    """Return what takes one step of the plain loop."""
     return lambda: _discard(loop.step())
 
 

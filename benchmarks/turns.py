@@ -32,15 +32,24 @@ def in_turns(
     for _ in range(turns):
         for name, step in loops.items():
             time.sleep(pause)
-            _wait(device)
+            wait(device)
             began = time.perf_counter()
             for _ in range(steps):
                 step()
-            _wait(device)
+            wait(device)
             taken[name].append((time.perf_counter() - began) / steps)
     return taken
 
 
-def _wait(device: str) -> None:
+def is_there(device: str) -> bool:
+    """Return whether there is such a device, and say where a benchmark cannot run for want of it."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        print(f"not measured: torch sees no GPU here for --device {device}")
+        return False
+    return True
+
+
+def wait(device: str) -> None:
+    """Wait until a device has done what it was given."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

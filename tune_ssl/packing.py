@@ -162,7 +162,7 @@ def trials_per_device(
                 measure_packings(
                     partial(side_by_side, record, shapes),
                     most=most,
-                    total_megabytes=_total_megabytes(str(record["device"])),
+                    total_megabytes=memory_of(str(record["device"])),
                 )
             )
             _remember(key, known)
@@ -258,7 +258,8 @@ def peak_megabytes(device: str) -> int:
     return (peak_device_bytes(device) or machine.peak_resident_bytes()) // 2**20
 
 
-def _total_megabytes(device: str) -> float:
+def memory_of(device: str) -> float:
+    """Return a device's memory in megabytes; a CPU's is the host's, without end where that is unknown."""
     from ssl_core.training.device import device_bytes
 
     total = device_bytes(device)
