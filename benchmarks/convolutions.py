@@ -100,6 +100,16 @@ def bare_step(
     return run
 
 
+def matrix_product(size: int, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+    """Return what multiplies two matrices of that size: 2 size^3 operations, near the device's peak."""
+    one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return lambda: _discard(one @ other)
+
+
+def _discard(value: Tensor) -> None:
+    """Do nothing with what was computed."""
+
+
 def _prepared(
     one: Convolution, dtype: torch.dtype, device: torch.device
 ) -> tuple[Convolution, Tensor, Tensor, Tensor]:

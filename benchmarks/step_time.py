@@ -6,7 +6,7 @@ Both train the same network on the same images with batches of the same size and
 threads, in turns of some steps, in one process; the figure is the median over turns of the ratio. The
 workers that load the plain loop's images have the machine's other cores to themselves.
 Supervised training is measured against its ceiling, too: its own convolutions run alone in the same
-turns (``convolutions``). Images are random pixels where they stand for CIFAR-10: a step takes as long
+turns (``convolutions``), and beside it against the device's peak, a large matrix product (``peak``). Images are random pixels where they stand for CIFAR-10: a step takes as long
 whatever they show.
 
 ``--compiled`` measures our step with its networks compiled by torch (inductor, which needs a C++ compiler), too,
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.convolutions import bare_step, convolutions_of
+from benchmarks.convolutions import bare_step, convolutions_of, matrix_product
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
 from benchmarks.records import keep
 from benchmarks.turns import in_turns, is_there
@@ -45,6 +45,9 @@ SETTINGS = {
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CONVOLUTIONS = "convolutions"
 COMPILED = "compiled"
+PEAK = "peak"
+MATRIX_SIZES = {"cuda": 8192, "cpu": 1024}
+"""Of the matrix product that stands for a device's peak."""
 SECONDS_BETWEEN_TURNS = 0.3
 """In which the plain loop's workers load ahead and come to rest, so that they disturb no other."""
 
@@ -77,6 +80,7 @@ def measure(
     precisions = options.precisions.split(",")
     ours = list(precisions)
     seconds_to_compile = {}
+    of_the_peak: dict[str, float] = {}  # a step's operations over those of the matrix product
     loops: dict[str, Callable[[], None]] = {
         "plain": one_plain_step_of(plain_loop(method, images, model, batch_size, options.device))
     }
@@ -87,6 +91,9 @@ def measure(
             own = convolutions_of(training.student, _batch(images, batch_size, options.device))
             device = torch.device(options.device)
             loops[f"{CONVOLUTIONS} {precision}"] = bare_step(own, DTYPES[precision], device)
+            size = MATRIX_SIZES.get(device.type, 1024)
+            loops[f"{PEAK} {precision}"] = matrix_product(size, DTYPES[precision], device)
+            of_the_peak[precision] = sum(one.flops for one in own) / (2 * size**3)
         if options.compiled:
             compiled = f"{COMPILED} {precision}"
             training = compiled_networks(_ours(setting, method, images, precision, options))
@@ -122,6 +129,10 @@ def measure(
             )
             for name in ours
         }
+        row["of_the_peak"] = {
+            name: round(times * _median_ratio(taken[f"{PEAK} {name}"], taken[name]), 3)
+            for name, times in of_the_peak.items()
+        }
     if options.compiled:
         row["seconds_to_compile"] = seconds_to_compile
     return row
@@ -134,8 +145,9 @@ def as_text(row: dict[str, Any]) -> str:
     ceiling = ", ".join(
         f"{name} {share:.2f}" for name, share in row.get("of_the_ceiling", {}).items()
     )
+    peak = ", ".join(f"{name} {share:.1%}" for name, share in row.get("of_the_peak", {}).items())
     return f"{row['setting']:<8} {row['method']:<13} {spent}; faster than plain: {faster}" + (
-        f"; of the convolutions' ceiling: {ceiling}" if ceiling else ""
+        f"; of the convolutions' ceiling: {ceiling}; of the peak: {peak}" if ceiling else ""
     )
 
 

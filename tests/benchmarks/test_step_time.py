@@ -63,5 +63,10 @@ def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, cap
         assert min(row["milliseconds"].values()) > 0
     supervised, mixmatch = made["rows"]
     assert supervised["of_the_ceiling"].keys() == OURS
+    flops = 2.2e8  # of WRN-10-1 on 50 digits, forward and backward
+    for precision, share in supervised["of_the_peak"].items():
+        spent = supervised["milliseconds"]
+        peak = 2 * 1024**3 / spent[f"peak {precision}"]
+        assert share == pytest.approx(flops / spent[precision] / peak, rel=0.2)
     assert "of_the_ceiling" not in mixmatch
     assert capsys.readouterr().out.count("faster than plain") == 2
