@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ssl_core.training.capture import WARM_UP_STEPS, cuda_graph, side_stream
+
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
@@ -97,7 +99,17 @@ def bare_step(
                 (one.needs_input_gradient, True, False),
             )
 
-    return run
+    return _at_once(run, device)
+
+
+def _at_once(run: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Return a run as a training does it there: on a GPU as a graph, or launching would be timed."""
+    if device.type != "cuda":
+        return run
+    for _ in range(WARM_UP_STEPS):
+        with side_stream(device):
+            run()
+    return cuda_graph(run, (), device=device)
 
 
 def matrix_product(size: int, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.paired import interval, trained
 from benchmarks.records import keep
+from benchmarks.turns import is_there
 from ssl_core.names import ALGORITHM_NAMES
 
 RECORD = Path(__file__).with_name("parity.json")
@@ -35,6 +36,8 @@ MODES: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Train all pairs, print, and with ``--record`` write down."""
     options = _options()
+    if not is_there("cuda" if "captured" in options.modes else "cpu"):
+        return
     one, other = options.modes.split(",")
     tasks = [
         (method, mode, seed, options.max_steps)

@@ -4,7 +4,7 @@
 
 Supervised steps, each network alone, both precisions in turns; the operations are those of its
 convolutions, forward and backward (``convolutions``). Where a step is close to linear in its operations,
-the points lie on a line of slope one. ``--precision auto`` (``ssl_core/training/precision.py``) rests
+the points lie on a line of slope one. ``--precision auto`` (``tune_ssl/workflows/plan.py``) rests
 on these figures.
 """
 
@@ -23,7 +23,7 @@ import torch
 from benchmarks.convolutions import convolutions_of
 from benchmarks.records import write_record
 from benchmarks.step_time import endless_training, one_step_of, random_images
-from benchmarks.turns import in_turns
+from benchmarks.turns import in_turns, is_there
 from ssl_core.data.prepare import SplitImages
 from ssl_core.training.loop import Training, set_threads
 
@@ -41,6 +41,8 @@ PRECISIONS = ("float32", "bfloat16")
 def main() -> None:
     """Measure, print, and with ``--record`` write down."""
     options = _options()
+    if not is_there(options.device):
+        return
     set_threads(options.threads)
     rows = []
     for swept, values in SWEEPS.items():

@@ -27,8 +27,8 @@ from ssl_core.data.augment import normalise
 from ssl_core.data.folder import load_training_images
 from ssl_core.data.prepare import SplitImages, split_images
 from ssl_core.names import PRECISIONS
+from ssl_core.training.config import TrainingConfig
 from ssl_core.training.loop import set_threads
-from tune_ssl.workflows.settings import settings_from
 
 RECORD = Path(__file__).with_name("time_to_accuracy.json")
 METHOD, LEARNING_RATE, WEIGHT_DECAY = "supervised", 1e-3, 1e-2
@@ -49,9 +49,16 @@ def main() -> None:
     set_threads(options.threads)
     source = load_training_images(Path(options.images), 32)
     for seed in range(options.seeds):
-        given = {"labels": options.labels, "validation": options.validation, "split_seed": seed}
-        settings = settings_from(None, {"alg": METHOD, "dataset": "cifar10", **given})
-        shared = split_images(settings.data(), source)
+        config = TrainingConfig.from_record(
+            {
+                "algorithm": METHOD,
+                "dataset": "cifar10",
+                "num_labels": options.labels,
+                "num_validation": options.validation,
+                "split_seed": seed,
+            }
+        )
+        shared = split_images(config.data, source)
         curves = trained_in_turns(loops(shared, seed, options), options)
         row = {"labels": options.labels, "model": options.model, "curves": curves} | figures(curves)
         print(as_text(seed, row), flush=True)

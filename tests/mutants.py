@@ -73,7 +73,8 @@ TESTS = {
     "ssl_core/algorithms/supervised.py": (REFERENCES, CONTRACT),
     "ssl_core/algorithms/pseudo_label.py": (REFERENCES, CONTRACT),
     "ssl_core/algorithms/pi_model.py": (REFERENCES, CONTRACT),
-    "ssl_core/algorithms/vat.py": (REFERENCES, CONTRACT),
+    "ssl_core/algorithms/vat.py": (REFERENCES, CONTRACT, "tests/ssl_core/test_device.py"),
+    "ssl_core/training/device.py": ("tests/ssl_core/test_device.py",),
     "ssl_core/algorithms/mean_teacher.py": (REFERENCES, CONTRACT),
     "ssl_core/algorithms/ict.py": (REFERENCES, CONTRACT),
     "ssl_core/algorithms/mixmatch.py": (REFERENCES, CONTRACT),
@@ -709,8 +710,8 @@ MUTANTS = (
     Mutant(
         "vat: direction found under autocast",
         "ssl_core/algorithms/vat.py",
-        "with torch.autocast(images.device.type, enabled=False):",
-        "with torch.enable_grad():",
+        "with torch.autocast(images.device.type, enabled=False), ",
+        "with torch.enable_grad(), ",
     ),
     Mutant(
         "vat: direction always found by kl",
@@ -1834,6 +1835,24 @@ MUTANTS = (
         "tune_ssl/sealed.py",
         "of_classes(without_seen(_images()), _place.labeled_classes)",
         "of_classes(_images(), _place.labeled_classes)",
+    ),
+    Mutant(
+        "device: a share is asked for without the GPU's number",
+        "ssl_core/training/device.py",
+        "share - reserved / total), index)",
+        "share - reserved / total), device)",
+    ),
+    Mutant(
+        "vat: directions of ten bits on a GPU",
+        "ssl_core/algorithms/vat.py",
+        "allow_tf32=False",
+        "allow_tf32=True",
+    ),
+    Mutant(
+        "batch norm: the last batch of statistics counts most",
+        "ssl_core/models/batch_norm.py",
+        "1.0 / (number + 1)",
+        "1.0 / (number + 1) ** 0.5",
     ),
     Mutant(
         "cluster: a token is shown to whoever is named",

@@ -21,6 +21,7 @@ Deliberate differences: lambda may ramp up (the paper's does not: ramp_fraction 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +117,18 @@ def loss(divergence: Divergence, clean_logits: Tensor, adversarial_logits: Tenso
     return consistency(divergence, probabilities(clean_logits.detach()), adversarial_logits)
 
 
+def _whole_float32(device: torch.device) -> AbstractContextManager[None]:
+    """Let convolutions on a GPU use all of float32: by default they round to TF32's ten bits.
+
+    The difference of two predictions xi apart drowns in that rounding.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    cudnn = torch.backends.cudnn
+    kept = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    return cudnn.flags(**kept, allow_tf32=False)
+
+
 class VAT:
     """Three passes of the student over one view: clean, probing, perturbed."""
 
@@ -154,7 +167,7 @@ class VAT:
         directions = torch.randn(
             images.shape, generator=generator, device=images.device, dtype=images.dtype
         )
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False), _whole_float32(images.device):
             with torch.set_grad_enabled(self.config.entropy_weight > 0):
                 clean_logits = student(images)
             perturbation = adversarial_perturbation(

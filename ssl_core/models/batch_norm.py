@@ -29,8 +29,12 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     for norm in norms:
         norm.reset_running_stats()
     network.train()
-    with _momentum(norms, None):  # a cumulative mean
-        for images in batches:
+    with _momentum(norms, 0.0):
+        for number, images in enumerate(batches):
+            for (
+                norm
+            ) in norms:  # a cumulative mean; momentum None would ask the device for the number
+                norm.momentum = 1.0 / (number + 1)
             network(images)
 
 
@@ -53,7 +57,7 @@ def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 @contextmanager
-def _momentum(norms: list[nn.BatchNorm2d], momentum: float | None) -> Iterator[None]:
+def _momentum(norms: list[nn.BatchNorm2d], momentum: float) -> Iterator[None]:
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = momentum

@@ -9,6 +9,7 @@ machine.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -22,18 +23,25 @@ WARM_UP_STEPS = 3
 
 
 def cuda_graph(
-    step: Callable[[], None], generators: Iterable[torch.Generator]
+    step: Callable[[], None], generators: Iterable[torch.Generator], *, device: torch.device
 ) -> Callable[[], None]:
-    """Return a replay of ``step``, which is recorded and not executed here.
+    """Return a replay of ``step``, which is recorded on that device and not executed here.
 
     The generators go on from replay to replay as they would from step to step.
     """
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
+    # Left to itself torch records what the first GPU is given, whichever the step runs on.
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=_stream(device)):
         step()
     return graph.replay
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Return a device's stream beside its usual one, always the same: torch keeps memory for each."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -42,7 +50,7 @@ def side_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = _stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         yield

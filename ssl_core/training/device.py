@@ -6,8 +6,11 @@ import torch
 
 
 def peak_device_bytes(device: str) -> int:
-    """Return the most memory tensors had on a GPU since the last training began; 0 on others."""
-    return torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0
+    """Return the most memory taken of a GPU since the last training began; 0 on others.
+
+    What torch has reserved, which is what ``limit_memory`` limits: more than its tensors take.
+    """
+    return torch.cuda.max_memory_reserved(device) if device.startswith("cuda") else 0
 
 
 def device_bytes(device: str) -> int | None:
@@ -29,4 +32,7 @@ def limit_memory(device: str, share: float, reserved: int) -> None:
     total = device_bytes(device)
     if total is None or share >= 1:
         return
-    torch.cuda.set_per_process_memory_fraction(max(0.01, share - reserved / total), device)
+    index = torch.device(device).index  # which torch wants to be named here
+    if index is None:
+        index = torch.cuda.current_device()
+    torch.cuda.set_per_process_memory_fraction(max(0.01, share - reserved / total), index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -75,7 +76,8 @@ class Training:
         self._store = store or ImageStore(shared.images, self._device)
         self._labels = torch.from_numpy(shared.labels.copy())
         if capture == "auto":
-            capture = cuda_graph if self._device.type == "cuda" else None
+            on_gpu = self._device.type == "cuda"
+            capture = functools.partial(cuda_graph, device=self._device) if on_gpu else None
         self._capture: Capture | None = capture
         self._replay: Callable[[], None] | None = None
         self.student: nn.Module = build_model(

@@ -63,7 +63,9 @@ def profile_steps(training: Training) -> StepProfile:
     on_gpu = training.config.device.startswith("cuda")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it tells stderr that it begins and ends
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as profiler:
+    # On a thread of its own, as it is on a GPU, the backward pass would count for no part.
+    on_one_thread = torch.autograd.set_multithreading_enabled(False)
+    with on_one_thread, profile(activities=activities) as profiler:
         training.run(training.step + PROFILED_STEPS)
         if on_gpu:
             torch.cuda.synchronize(training.config.device)

@@ -8,10 +8,13 @@ import math
 import pytest
 import torch
 
+from ssl_core.algorithms import vat
 from ssl_core.data.prepare import prepare
+from ssl_core.divergences import DIVERGENCES
 from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.training.checkpoint import from_bytes, to_bytes
 from ssl_core.training.config import TrainingConfig
+from ssl_core.training.device import limit_memory
 from ssl_core.training.loop import Training
 
 pytestmark = [
@@ -62,3 +65,59 @@ def test_a_captured_training_goes_as_one_whose_every_step_is_done_anew(algorithm
         run.run(8)  # later, kernels that add in another order have drifted apart
     one, other = captured.report().terms, eager.report().terms
     assert one == pytest.approx(other, rel=0.05, abs=0.05)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_every_weight_learns_in_bfloat16(algorithm):
+    run = training(algorithm, capture=None, precision="bfloat16")
+    run.run(1)
+    assert all(float(weight.grad.abs().max()) > 0 for weight in run.student.parameters())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_no_step_waits_for_the_device(algorithm):
+    run = training(algorithm)
+    run.run(8)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run.run(16)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_trial_that_exceeds_its_share_ends_and_the_next_one_runs():
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    limit_memory("cuda", 0.05, reserved=0)
+    try:
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            torch.empty(total // 10, dtype=torch.uint8, device="cuda")
+        training("supervised").run(8)
+    finally:
+        limit_memory("cuda", 0.999, reserved=0)
+
+
+def test_the_adversarial_direction_is_that_of_float64():
+    run = training("vat", capture=None)
+    run.run(20)
+    images = torch.randn(50, 1, 8, 8, device="cuda", generator=torch.Generator("cuda"))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        run.student.to(dtype)
+        generator = torch.Generator("cuda").manual_seed(0)
+        directions = torch.randn(images.shape, device="cuda", generator=generator).to(dtype)
+        with vat._whole_float32(images.device):
+            target = run.student(images.to(dtype)).softmax(1).detach()
+            found.append(
+                vat.adversarial_perturbation(
+                    DIVERGENCES["kl"],
+                    run.student,
+                    images.to(dtype),
+                    target,
+                    1.0,
+                    vat.XI_RELATIVE * 8,
+                    directions,
+                )
+            )
+    cosine = (found[0].double() * found[1]).flatten(1).sum(1)
+    assert float(cosine.mean()) > 0.99
