@@ -949,8 +949,8 @@ MUTANTS = (
     Mutant(
         "statistics with a momentum",
         "ssl_core/models/batch_norm.py",
-        "with _momentum(norms, None):",
-        "with _momentum(norms, 0.1):",
+        "norm.momentum = 1.0 / (number + 1)",
+        "norm.momentum = 0.1",
     ),
     Mutant(
         "batch norm with a momentum",
