@@ -1,4 +1,4 @@
-"""What this host has: cores that may be used, memory, disk, GPUs, versions. Loads no torch, no ray."""
+"""What this host has, and when it was too little: cores that may be used, memory, disk, GPUs, versions. Loads no torch, no ray."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ from tune_ssl import __version__
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "numpy", "scikit-learn")
 DASHBOARD_PORT = 8265
+
+OUT_OF_MEMORY_WORDS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def usable_cpus() -> int:
@@ -183,3 +189,12 @@ def command_path(name: str) -> str:
     if found is not None and (not own.exists() or Path(found).resolve() == own.resolve()):
         return name
     return str(own) if own.exists() else name
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device had too little memory; torch need not be loaded to ask.
+
+    Where not torch's allocator but CUDA or a library of it was refused memory, the message says so.
+    """
+    said = any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
+    return said or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)

@@ -70,12 +70,17 @@ def measure_packings(
         total_megabytes: memory of the device.
 
     Raises:
-        PackingError: not even one fits.
+        PackingError: not even one fits, or one alone could not be run.
     """
     measured: list[Packing] = []
     trials = 1
     while trials <= most:
-        found = run(trials)
+        try:
+            found = run(trials)
+        except PackingError:
+            if not measured:
+                raise
+            break  # fewer could be measured
         if found is None:
             break
         measured.append(found)
@@ -239,6 +244,7 @@ def _train(task: Mapping[str, Any]) -> None:
     set_threads(config.threads)
     training = Training(config, Shapes(**task["shapes"]).random_images())
     training.run(WARM_UP_STEPS)
+    training.report()  # its memory counts: two networks and large batches
     assert training.finite is not None  # waits for the device
     print(READY, flush=True)
     sys.stdin.readline()
@@ -280,6 +286,7 @@ def _key(record: Mapping[str, Any], shapes: Shapes, device_name: str, most: int)
         "optimizer",
     )
     parts = {name: record[name] for name in of_the_step} | asdict(shapes)
+    parts |= {name: record.get(name) for name in ("batch_norm_momentum", "normalisation")}
     parts |= {"device": device_name, "most": most, "torch": machine.versions()["torch"]}
     return json.dumps(parts, sort_keys=True)
 
@@ -317,6 +324,6 @@ if __name__ == "__main__":
     try:
         _train(json.loads(sys.argv[1]))
     except Exception as error:
-        if type(error).__name__ != "OutOfMemoryError":
+        if not machine.is_out_of_memory(error):
             raise
         print(OUT_OF_MEMORY, flush=True)

@@ -31,11 +31,6 @@ GPU_WORDS = (
     *("CUDA error", "CUDA driver error", "CUDA unknown error", "CUBLAS_STATUS_", "CUDNN_STATUS_"),
     *("cudaGetDeviceCount", "No CUDA GPUs are available", "Found no NVIDIA driver"),
 )
-OUT_OF_MEMORY_WORDS = (
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
 TRIALS = "trials"
 """The folder of all trials, below the storage's root."""
 
@@ -257,7 +252,7 @@ class TrialRunner:
             kind = UNREADABLE
         elif isinstance(error, _UnwritableError):
             kind = UNWRITABLE
-        elif _is_out_of_memory(error):
+        elif machine.is_out_of_memory(error):
             kind = OUT_OF_MEMORY
         elif _is_of_the_gpu(error):
             kind = DEVICE_FAILED
@@ -356,15 +351,6 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, _StorageError):
         return message[0]
     return f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether the device had too little memory; torch need not be loaded to ask.
-
-    Where not torch's allocator but CUDA or a library of it was refused memory, the message says so.
-    """
-    said = any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
-    return said or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
 def _is_of_the_gpu(error: Exception) -> bool:

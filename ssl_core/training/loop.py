@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from ssl_core.training.inputs import StepInputs
 from ssl_core.training.seeds import generator_for
 
 STATISTICS_BATCHES = 8
+STEPS_AHEAD = 8
+"""So many may be handed to a GPU before the first is done, where the time is watched."""
 STEP_PARTS = ("batch", "losses", "backward", "optimizer", "ema", "sums")
 """What a step consists of, as a profiler names it."""
 
@@ -131,10 +134,16 @@ class Training:
         """Train up to a step, or for at least one step until ``seconds`` have passed."""
         self.student.train()
         self.ema.network.train()
-        deadline = None if seconds is None else time.monotonic() + seconds
+        if seconds is None:
+            while self.step < until_step:
+                self._train_step()
+            return
+        deadline = time.monotonic() + seconds
+        keep_up = _keeping_up(self._device)
         while self.step < until_step:
             self._train_step()
-            if deadline is not None and time.monotonic() >= deadline:
+            keep_up()
+            if time.monotonic() >= deadline:
                 return
 
     def report(self) -> TrainingReport:
@@ -389,3 +398,19 @@ def _make_optimizer(
 def set_threads(threads: int) -> None:
     """Use that many CPU threads in this process; another number gives other bits."""
     torch.set_num_threads(threads)
+
+
+def _keeping_up(device: torch.device) -> Callable[[], None]:
+    """Return what waits, called after each step, until the device has done all but the last few."""
+    if device.type != "cuda":
+        return lambda: None
+    ahead: deque[torch.cuda.Event] = deque()
+
+    def wait() -> None:
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record(torch.cuda.current_stream(device))
+        ahead.append(done)
+        if len(ahead) > STEPS_AHEAD:
+            ahead.popleft().synchronize()
+
+    return wait

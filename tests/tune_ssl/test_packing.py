@@ -98,6 +98,18 @@ def test_a_training_that_does_not_fit_alone_is_told():
         measure_packings(Machine(fit=0).run, most=4, total_megabytes=1e6)
 
 
+def test_a_failure_of_more_leaves_what_fewer_have_shown():
+    machine = Machine()
+
+    def run(trials):
+        if trials == 4:
+            raise PackingError("CUDA error: launch failed")
+        return machine.run(trials)
+
+    found = measure_packings(run, most=8, total_megabytes=1e6)
+    assert [one.trials for one in found] == [1, 2]
+
+
 def test_random_images_have_the_shapes_of_the_search_s():
     shared = tiny_images()
     random = SHAPES.random_images(200)
@@ -149,6 +161,8 @@ class TestMemory:
             {"record": RECORD | {"batch_size": 8}},
             {"record": RECORD | {"model": "wrn-16-2"}},
             {"record": RECORD | {"algorithm": "vat"}},
+            {"record": RECORD | {"batch_norm_momentum": 0.001}},
+            {"record": RECORD | {"normalisation": "zca"}},
             {"shapes": dataclasses.replace(SHAPES, side=16)},
             {"device_name": "NVIDIA T4"},
             {"most": 2},
