@@ -254,6 +254,10 @@ class PlainLoop:
             none = np.zeros(len(unlabeled), np.int64)
             self._unlabeled = endless(Views(unlabeled, none, transform, views), batch_size)
 
+    def batches(self, count: int) -> list[Tensor]:
+        """Return the next labeled batches, augmented."""
+        return [next(self._labeled)[0][0].to(self._device) for _ in range(count)]
+
     def step(self) -> float:
         """Take one step and return its loss."""
         [x], y = next(self._labeled)
@@ -271,6 +275,18 @@ class PlainLoop:
             ):
                 mean.mul_(0.99).add_(new, alpha=0.01)
         return loss.item()
+
+
+def begin_alike(plain: nn.Module, ours: nn.Module) -> None:
+    """Give the plain network the weights and statistics of ours."""
+    for theirs, own in zip(in_order(plain), in_order(ours), strict=True):
+        theirs.load_state_dict(own.state_dict())
+
+
+def in_order(network: nn.Module) -> list[nn.Module]:
+    """Return the modules with weights, kind by kind, in the order of their definition."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
+    return [own for kind in kinds for own in network.modules() if isinstance(own, kind)]
 
 
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:

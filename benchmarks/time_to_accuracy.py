@@ -2,9 +2,10 @@
 
     python -m benchmarks.time_to_accuracy --images DIR --device cuda --record
 
-``DIR/train/<class>/*`` are CIFAR-10's images as files. Both train the same network on the same labels with
-the same optimiser and a constant rate, and are measured on the same validation images after every
-``--every`` steps; the time is that of training alone, the device waited for. Figures: the accuracies at equal
+``DIR/train/<class>/*`` are CIFAR-10's images as files. Both train the same network from the same weights on
+the same labels with the same optimiser and a constant rate, and are measured on the same validation images
+after every ``--every`` steps, with BatchNorm statistics recomputed from the same number of training batches; the
+time is that of training alone, the device waited for. The batches are each loop's own. Figures: the accuracies at equal
 steps, and the seconds each took to the accuracies that both reached.
 """
 
@@ -19,16 +20,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.plain_loop import accuracy
+from benchmarks.plain_loop import accuracy, begin_alike
 from benchmarks.records import keep
 from benchmarks.step_time import endless_training, one_plain_step_of, one_step_of, plain_loop
 from benchmarks.turns import is_there, wait
 from ssl_core.data.augment import normalise
 from ssl_core.data.folder import load_training_images
 from ssl_core.data.prepare import SplitImages, split_images
+from ssl_core.models.batch_norm import recompute_statistics
 from ssl_core.names import PRECISIONS
 from ssl_core.training.config import TrainingConfig
-from ssl_core.training.loop import set_threads
+from ssl_core.training.loop import STATISTICS_BATCHES, set_threads
 
 RECORD = Path(__file__).with_name("time_to_accuracy.json")
 METHOD, LEARNING_RATE, WEIGHT_DECAY = "supervised", 1e-3, 1e-2
@@ -84,11 +86,17 @@ def loops(shared: SplitImages, seed: int, options: argparse.Namespace) -> dict[s
         seed=seed,
         parameters={"learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY},
     )
+    begin_alike(plain.student, ours.student)
     images = torch.from_numpy(shared.images[shared.validation]).to(options.device)
     images = normalise(images, shared.normalisation)
     labels = torch.from_numpy(shared.validation_labels.copy()).to(options.device)
+
+    def measure_plain() -> float:
+        recompute_statistics(plain.student, plain.batches(STATISTICS_BATCHES))
+        return accuracy(plain.student, images, labels)
+
     return {
-        "plain": Loop(one_plain_step_of(plain), lambda: accuracy(plain.student, images, labels)),
+        "plain": Loop(one_plain_step_of(plain), measure_plain),
         "ours": Loop(one_step_of(ours), lambda: float(ours.report().evaluated.accuracy)),
     }
 

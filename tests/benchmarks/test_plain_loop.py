@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.plain_loop import METHODS, PlainWideResNet
+from benchmarks.plain_loop import METHODS, PlainWideResNet, begin_alike, in_order
 from ssl_core.algorithms import ALGORITHMS, Batch, ict, mixmatch
 from ssl_core.models.wide_resnet import build_model
 from ssl_core.names import parse_model_name
@@ -21,15 +21,8 @@ def networks(model: str) -> tuple[nn.Module, nn.Module]:
     generator = torch.Generator().manual_seed(0)
     own = build_model(model, in_channels=3, num_classes=CLASSES, generator=generator)
     plain = PlainWideResNet(*parse_model_name(model), 3, CLASSES)
-    for theirs, ours in zip(in_order(plain), in_order(own), strict=True):
-        theirs.load_state_dict(ours.state_dict())
+    begin_alike(plain, own)
     return own.double().eval(), plain.double().eval()
-
-
-def in_order(network: nn.Module) -> list[nn.Module]:
-    """Return the modules with weights, kind by kind, in the order of their definition."""
-    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
-    return [own for kind in kinds for own in network.modules() if isinstance(own, kind)]
 
 
 def images(count: int) -> Tensor:
