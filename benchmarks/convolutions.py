@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from benchmarks.turns import discard
 from ssl_core.training.capture import WARM_UP_STEPS, cuda_graph, side_stream
 
 
@@ -115,11 +116,7 @@ def _at_once(run: Callable[[], None], device: torch.device) -> Callable[[], None
 def matrix_product(size: int, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
     """Return what multiplies two matrices of that size: 2 size^3 operations, near the device's peak."""
     one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return lambda: _discard(one @ other)
-
-
-def _discard(value: Tensor) -> None:
-    """Do nothing with what was computed."""
+    return lambda: discard(one @ other)
 
 
 def _prepared(

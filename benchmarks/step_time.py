@@ -6,8 +6,8 @@ Both train the same network on the same images with batches of the same size and
 threads, in turns of some steps, in one process; the figure is the median over turns of the ratio. The
 workers that load the plain loop's images have the machine's other cores to themselves.
 Supervised training is measured against its ceiling, too: its own convolutions run alone in the same
-turns (``convolutions``), and beside it against the device's peak, a large matrix product (``peak``). Images are random pixels where they stand for CIFAR-10: a step takes as long
-whatever they show.
+turns (``convolutions``), and beside it against the device's peak, a large matrix product (``peak``).
+Images are random pixels where they stand for CIFAR-10: a step takes as long whatever they show.
 
 ``--compiled`` measures our step with its networks compiled by torch (inductor, which needs a C++ compiler), too,
 and how long its first two steps take: tune-ssl does not compile, and this is what it forgoes.
@@ -28,7 +28,7 @@ import torch
 from benchmarks.convolutions import bare_step, convolutions_of, matrix_product
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
 from benchmarks.records import keep
-from benchmarks.turns import in_turns, is_there
+from benchmarks.turns import discard, in_turns, is_there
 from ssl_core.data.prepare import SplitImages, prepare
 from ssl_core.names import PRECISIONS, parse_model_name
 from ssl_core.training.config import TrainingConfig
@@ -80,7 +80,7 @@ def measure(
     """Return milliseconds per step of the plain loop and of ours in each precision."""
     _, model, batch_size, steps = SETTINGS[setting]
     precisions = options.precisions.split(",")
-    ours = list(precisions)
+    ours = {precision: precision for precision in precisions}
     seconds_to_compile = {}
     of_the_peak: dict[str, float] = {}  # a step's operations over those of the matrix product
     loops: dict[str, Callable[[], None]] = {
@@ -100,7 +100,7 @@ def measure(
             compiled = f"{COMPILED} {precision}"
             training = compiled_networks(_ours(setting, method, images, precision, options))
             loops[compiled] = one_step_of(training)
-            ours.append(compiled)
+            ours[compiled] = precision
             seconds_to_compile[compiled] = round(_seconds_of(training, 2), 1)
     on_gpu = options.device.startswith("cuda")
     taken = in_turns(
@@ -124,13 +124,8 @@ def measure(
     }
     if method == "supervised":
         row["of_the_ceiling"] = {
-            name: round(
-                _median_ratio(
-                    taken[f"{CONVOLUTIONS} {name.removeprefix(COMPILED).strip()}"], taken[name]
-                ),
-                2,
-            )
-            for name in ours
+            name: round(_median_ratio(taken[f"{CONVOLUTIONS} {precision}"], taken[name]), 2)
+            for name, precision in ours.items()
         }
         row["of_the_peak"] = {
             name: round(times * _median_ratio(taken[f"{PEAK} {name}"], taken[name]), 3)
@@ -197,7 +192,7 @@ def plain_loop(
 
 def one_plain_step_of(loop: PlainLoop) -> Callable[[], None]:
     """Return what takes one step of the plain loop."""
-    return lambda: _discard(loop.step())
+    return lambda: discard(loop.step())
 
 
 def _ours(
@@ -242,10 +237,6 @@ def _seconds_of(training: Training, steps: int) -> float:
 
 def _batch(images: SplitImages, size: int, device: str) -> torch.Tensor:
     return torch.zeros(size, *images.images.shape[1:], device=device)
-
-
-def _discard(value: float) -> None:
-    """Do nothing with a value that had to be waited for."""
 
 
 def _median_ratio(slower: list[float], faster: list[float]) -> float:

@@ -49,6 +49,10 @@ def is_there(device: str) -> bool:
     return True
 
 
+def discard(value: object) -> None:
+    """Do nothing with what had to be computed, or waited for."""
+
+
 def wait(device: str) -> None:
     """Wait until a device has done what it was given."""
     if device.startswith("cuda"):

@@ -134,14 +134,12 @@ class Training:
         """Train up to a step, or for at least one step until ``seconds`` have passed."""
         self.student.train()
         self.ema.network.train()
-        if seconds is None:
-            while self.step < until_step:
-                self._train_step()
-            return
-        deadline = time.monotonic() + seconds
+        deadline = None if seconds is None else time.monotonic() + seconds
         keep_up = _keeping_up(self._device)
         while self.step < until_step:
             self._train_step()
+            if deadline is None:
+                continue
             keep_up()
             if time.monotonic() >= deadline:
                 return

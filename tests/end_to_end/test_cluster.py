@@ -242,16 +242,16 @@ def started_by_hand(home: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block"]
-    token = environment(HOME=str(home), RAY_AUTH_MODE="token")
+    port = address.rpartition(":")[2]
     nodes = []
     try:
-        for more, variables in (
-            (("--head", "--port", address.rpartition(":")[2], "--num-cpus", "0"), token),
-            (("--address", address, "--num-cpus", "1"), token),
+        for more in (
+            ("--head", "--port", port, "--num-cpus", "0", "--include-dashboard=false"),
+            ("--address", address, "--num-cpus", "1"),
         ):
             node = subprocess.Popen(
-                [*ray, *more, *(["--include-dashboard=false"] if "--head" in more else [])],
-                env=variables,
+                [*ray, *more],
+                env=environment(HOME=str(home), RAY_AUTH_MODE="token"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

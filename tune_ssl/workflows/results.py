@@ -23,9 +23,10 @@ from tune_ssl.views.export import export_records
 class Status:
     """Where a run stands.
 
-    ``resumed_by`` is the run to resume for it, a comparison's for its parts; ``driver`` who drives it now, None if nobody does; ``memory_megabytes`` the most a complete
-    trial took: of its GPU, or else of its worker, images and libraries included; ``retrains`` the
-    search whose best it retrains, None for a search.
+    ``resumed_by`` is the run to resume for it, a comparison's for its parts; ``driver`` who drives it
+    now, None if nobody does; ``memory_megabytes`` the most a complete trial took: of its GPU, or else of
+    its worker, images and libraries included; ``retrains`` the search whose best it retrains, None for
+    a search.
     """
 
     name: str

@@ -58,11 +58,10 @@ def choose(path: Path, *, rank: int | None = None, recommended: bool = False) ->
         wanted = "a recommended one"
     elif rank is not None:
         check_integer("rank", rank, 1)
-        there = sorted(record["rank"] for record in records if "rank" in record)
+        ranks = sorted(record["rank"] for record in records if "rank" in record)
+        there = f"{ranks[0]} to {ranks[-1]}" if ranks else "none"
         records = [record for record in records if record.get("rank") == rank]
-        wanted = (
-            f"one of rank {rank}; ranks there: {f'{there[0]} to {there[-1]}' if there else 'none'}"
-        )
+        wanted = f"one of rank {rank}; ranks there: {there}"
     else:
         wanted = "any"
     if not records:
