@@ -118,18 +118,19 @@ def agreement(
     for step in steps:
         training.step = drawing.step = step
         drawing._give_inputs()
-        batch = in_float64(drawing._batch())
+        batch = in_float64(drawing._device_step.batch())
         found = {"equations": equations(training, batch, reference)}
         expected = reference.step()
-        before = float(training._term_sums.get("total", 0.0))
+        before = float(training.state_dict()["term_sums"].get("total", 0.0))
         training.run(step + 1)
+        state = training.state_dict()
         views = zip((*batch.labeled, *batch.unlabeled), expected.views, strict=True)
         found |= {
             "views": max(float((one - other).abs().max()) for one, other in views),
-            "loss": _relative(float(training._term_sums["total"]) - before, expected.loss),
+            "loss": _relative(float(state["term_sums"]["total"]) - before, expected.loss),
             "gradient": _distance(_gradients(training.student), expected.gradient),
             "statistics": _distance(_statistics(training.student), expected.statistics),
-            "rate": _relative(training._optimizer.param_groups[0]["lr"], reference.rate(step)),
+            "rate": _relative(state["optimizer"]["param_groups"][0]["lr"], reference.rate(step)),
         }
         worst = {name: max(value, worst.get(name, 0.0)) for name, value in found.items()}
     return worst
@@ -150,7 +151,7 @@ def equations(training: Training, batch: Batch, reference: Reference) -> float:
         copy.deepcopy(network).double() for network in (training.student, training.ema.network)
     )
     draws = torch.Generator()
-    draws.set_state(training._generators["method"].get_state())
+    draws.set_state(training.state_dict()["generators"]["method"])
     progress = torch.tensor(training.step / training.config.max_steps, dtype=torch.float64)
     terms = training.algorithm(student, teacher, batch, progress, draws)
     found = list(torch.autograd.grad(terms.total, list(student.parameters())))

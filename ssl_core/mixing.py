@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def draw_mixing_coefficients(alpha: float, count: int, generator: torch.Generator) -> Tensor:
+def draw_mixing_coefficients(
+    alpha: float | Tensor, count: int, generator: torch.Generator
+) -> Tensor:
     """Return (count,) draws of Beta(alpha, alpha) as float32 on the generator's device.
 
     A Dirichlet draw with two components, in float64, because gamma variates of a small alpha
@@ -17,7 +19,7 @@ def draw_mixing_coefficients(alpha: float, count: int, generator: torch.Generato
         seed = torch.randint(2**31, (1,), generator=generator, device=device).item()
         generator = torch.Generator().manual_seed(int(seed))
     # _sample_dirichlet is what torch.distributions.Dirichlet itself calls.
-    concentration = torch.full((count, 2), alpha, dtype=torch.float64, device=generator.device)
+    concentration = alpha * torch.ones(count, 2, dtype=torch.float64, device=generator.device)
     draws = torch._sample_dirichlet(concentration, generator=generator)
     return draws[:, 0].to(device, torch.float32)
 

@@ -1,7 +1,8 @@
 """Schedules as pure functions of progress, a 0-dim tensor in [0, 1]: the part of the budget done.
 
 Nothing here counts steps: a ramp of .1 ends at a tenth of the training, however long it is.
-Progress is a tensor so that a captured training step reads it anew each time.
+Progress is a tensor so that a captured training step reads it anew each time; a ramp's length may be
+one, so that another training can use the same step.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ from torch import Tensor
 Schedule = Callable[[Tensor], Tensor]
 
 
-def gaussian_ramp_up(progress: Tensor, ramp_fraction: float) -> Tensor:
+def gaussian_ramp_up(progress: Tensor, ramp_fraction: float | Tensor) -> Tensor:
     """Return exp(-5 (1 - t)^2) with t = progress / ramp_fraction up to 1, then 1.
 
     Source: Laine & Aila 2017. ``ramp_fraction`` in [0, 1]; 0 means no ramp.
     """
-    if ramp_fraction == 0:
-        return torch.ones_like(progress)
-    remaining = 1.0 - (progress / ramp_fraction).clamp(0.0, 1.0)
+    remaining = 1.0 - _part_of(progress, ramp_fraction)
     return torch.exp(-5.0 * remaining.square())
 
 
-def linear_ramp_up(progress: Tensor, ramp_fraction: float) -> Tensor:
+def linear_ramp_up(progress: Tensor, ramp_fraction: float | Tensor) -> Tensor:
     """Return progress / ramp_fraction up to 1, then 1. Source: Berthelot et al. 2019.
 
     ``ramp_fraction`` in [0, 1]; 0 means no ramp.
     """
-    if ramp_fraction == 0:
-        return torch.ones_like(progress)
-    return (progress / ramp_fraction).clamp(0.0, 1.0)
+    return _part_of(progress, ramp_fraction)
+
+
+def _part_of(progress: Tensor, ramp_fraction: float | Tensor) -> Tensor:
+    """Return how much of the ramp is done, in [0, 1]: all of one without length."""
+    done = torch.ones_like(progress)
+    return torch.where(progress < ramp_fraction, progress / ramp_fraction, done)
 
 
 def constant(progress: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
+def sharpen(probabilities: Tensor, temperature: float | Tensor) -> Tensor:
     """Return p^(1/T) normalised over classes, (B, C); T = 1 leaves p, T -> 0 tends to one-hot.
 
     Source: Berthelot et al. 2019 (MixMatch), equation 7. Temperature T > 0.
@@ -31,7 +31,7 @@ def hard_pseudo_labels(probabilities: Tensor) -> Tensor:
     return one_hot(labels, probabilities.shape[1], probabilities.dtype)
 
 
-def confidence_mask(probabilities: Tensor, threshold: float) -> Tensor:
+def confidence_mask(probabilities: Tensor, threshold: float | Tensor) -> Tensor:
     """Return (B,) ones where the largest probability is at least the threshold, zeros elsewhere.
 
     Threshold in [0, 1]; at 0 every row counts.

@@ -37,6 +37,7 @@ class Mutant(NamedTuple):
 REFERENCES = "tests/ssl_core/test_algorithm_references.py"
 CONTRACT = "tests/contracts/test_algorithms.py"
 TRAININGS = "tests/contracts/test_trainings.py"
+CAPTURE = "tests/ssl_core/test_capture.py"
 SPACES = "tests/contracts/test_spaces.py"
 MODELS = "tests/ssl_core/test_models.py"
 WHITENING = "tests/ssl_core/test_data_whitening.py"
@@ -81,7 +82,8 @@ TESTS = {
     "ssl_core/data/augment.py": (TRAININGS, WHITENING),
     "ssl_core/data/whitening.py": (WHITENING,),
     "ssl_core/training/classifier.py": (RUNNING,),
-    "ssl_core/training/loop.py": (TRAININGS, "tests/ssl_core/test_capture.py", RUNNING),
+    "ssl_core/training/loop.py": (TRAININGS, CAPTURE, RUNNING),
+    "ssl_core/training/step.py": (TRAININGS, CAPTURE, RUNNING),
     "ssl_core/training/seeds.py": (TRAININGS,),
     "search_spaces/common.py": (SPACES, PROTOCOL),
     "search_spaces/joint.py": (SPACES, "tests/tune_ssl/test_workflows.py"),
@@ -191,14 +193,14 @@ MUTANTS = (
     ),
     Mutant(
         "oliver: running statistics of labeled images alone",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         "images = torch.cat([batch.labeled[0], batch.unlabeled[0]])",
         "images = batch.labeled[0]",
     ),
     Mutant(
         "oliver: the student's statistics move where the average is evaluated",
-        "ssl_core/training/loop.py",
-        "update_statistics(self.evaluated_network, images, momentum)",
+        "ssl_core/training/step.py",
+        "update_statistics(evaluated, images, momentum)",
         "update_statistics(self.student, images, momentum)",
     ),
     Mutant(
@@ -667,8 +669,8 @@ MUTANTS = (
     Mutant(
         "ict draws one lambda per batch",
         "ssl_core/algorithms/ict.py",
-        "return order, draw_mixing_coefficients(self.config.mixup_alpha, count, generator)",
-        "return order, draw_mixing_coefficients(self.config.mixup_alpha, 1, generator).repeat(count)",
+        "return order, draw_mixing_coefficients(self.numbers.mixup_alpha, count, generator)",
+        "return order, draw_mixing_coefficients(self.numbers.mixup_alpha, 1, generator).repeat(count)",
     ),
     # VAT.
     Mutant(
@@ -680,8 +682,8 @@ MUTANTS = (
     Mutant(
         "vat: eps in absolute units",
         "ssl_core/algorithms/vat.py",
-        "eps=self.config.eps_relative * root_inputs",
-        "eps=self.config.eps_relative",
+        "eps=self.numbers.eps_relative * root_inputs",
+        "eps=self.numbers.eps_relative",
     ),
     Mutant(
         "vat: random instead of adversarial direction",
@@ -771,8 +773,8 @@ MUTANTS = (
     Mutant(
         "mixmatch: no ramp",
         "ssl_core/algorithms/mixmatch.py",
-        "config.unlabeled_weight * linear_ramp_up(progress, config.ramp_fraction)",
-        "torch.full_like(progress, config.unlabeled_weight)",
+        "numbers.unlabeled_weight * linear_ramp_up(progress, numbers.ramp_fraction)",
+        "torch.full_like(progress, numbers.unlabeled_weight)",
     ),
     Mutant(
         "coefficients from gamma variates that underflow",
@@ -784,8 +786,8 @@ MUTANTS = (
     Mutant(
         "coefficients of another Beta",
         "ssl_core/mixing.py",
-        "torch.full((count, 2), alpha,",
-        "torch.full((count, 2), 2 * alpha,",
+        "alpha * torch.ones(count, 2,",
+        "2 * alpha * torch.ones(count, 2,",
     ),
     Mutant(
         "coefficients from the global generator",
@@ -852,13 +854,13 @@ MUTANTS = (
     Mutant(
         "ramp over the whole budget whatever its fraction",
         "ssl_core/schedules.py",
-        "remaining = 1.0 - (progress / ramp_fraction).clamp(0.0, 1.0)",
+        "remaining = 1.0 - _part_of(progress, ramp_fraction)",
         "remaining = 1.0 - progress.clamp(0.0, 1.0)",
     ),
     Mutant(
         "linear ramp without an end",
         "ssl_core/schedules.py",
-        "return (progress / ramp_fraction).clamp(0.0, 1.0)",
+        "return torch.where(progress < ramp_fraction, progress / ramp_fraction, done)",
         "return progress / ramp_fraction",
     ),
     Mutant(
@@ -894,32 +896,32 @@ MUTANTS = (
     ),
     Mutant(
         "ema updated before the optimiser's step",
-        "ssl_core/training/loop.py",
-        'self._optimizer.step()\n        with record_function("ema"):\n            captured = self._capture is not None\n            self.ema.move(self.student, self._inputs.ema_weight if captured else self._ema_weight)',
-        'captured = self._capture is not None\n            self.ema.move(self.student, self._inputs.ema_weight if captured else self._ema_weight)\n        with record_function("ema"):\n            self._optimizer.step()',
+        "ssl_core/training/step.py",
+        'self._optimizer.step()\n        with record_function("ema"):\n            weight = self._inputs.ema_weight if self._by_tensors else self._ema_weight\n            self.ema.move(self.student, weight)',
+        'weight = self._inputs.ema_weight if self._by_tensors else self._ema_weight\n            self.ema.move(self.student, weight)\n        with record_function("ema"):\n            self._optimizer.step()',
     ),
     Mutant(
         "a captured step keeps its progress",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         "self._inputs.progress,",
-        "torch.tensor(self.step / self.config.max_steps),",
+        "torch.tensor((self.ema.updates - 1) / 24),",
     ),
     Mutant(
         "a captured step keeps its learning rate",
-        "ssl_core/training/loop.py",
-        "if self._capture is None:\n            self._set_rate(rate)",
+        "ssl_core/training/step.py",
+        "if not self._by_tensors:\n            self._set_rate(rate)",
         "self._set_rate(rate)",
     ),
     Mutant(
         "a captured step keeps its average's weight",
-        "ssl_core/training/loop.py",
-        "self.ema.move(self.student, self._inputs.ema_weight if captured else self._ema_weight)",
-        "self.ema.move(self.student, self._ema_weight)",
+        "ssl_core/training/step.py",
+        "weight = self._inputs.ema_weight if self._by_tensors else self._ema_weight",
+        "weight = self._ema_weight",
     ),
     Mutant(
         "a captured step goes on with the state before a checkpoint was loaded",
-        "ssl_core/training/loop.py",
-        'self._term_count = state["term_count"]\n        self._prepare_capture()',
+        "ssl_core/training/step.py",
+        'self._term_count = state["term_count"]\n        self._forget_capture()',
         'self._term_count = state["term_count"]',
     ),
     Mutant(
@@ -978,26 +980,128 @@ MUTANTS = (
         "-max_shift, max_shift + 1, (1, 2), generator",
     ),
     Mutant(
-        "one view given twice",
+        "a captured step begins again and the average keeps its age",
+        "ssl_core/training/step.py",
+        "        self.ema.updates = 0\n",
+        "",
+    ),
+    Mutant(
+        "a captured step begins again and the average keeps its horizon",
+        "ssl_core/training/step.py",
+        "        self.ema.decay = decay_from_horizon(config.ema_horizon)\n",
+        "",
+    ),
+    Mutant(
+        "a captured step begins again and the average keeps its weights",
+        "ssl_core/training/step.py",
+        "        self.ema.network.load_state_dict(initial)\n",
+        "",
+    ),
+    Mutant(
+        "a captured step begins again and the optimiser keeps its moments",
+        "ssl_core/training/step.py",
+        "moment.zero_()",
+        "pass",
+    ),
+    Mutant(
+        "a captured step begins again and the draws go on",
+        "ssl_core/training/step.py",
+        "generator.set_state(fresh.get_state())",
+        "pass",
+    ),
+    Mutant(
+        "a captured step begins again and the numbers stay",
+        "ssl_core/training/step.py",
+        "self._numbers[name].fill_(value)",
+        "pass",
+    ),
+    Mutant(
+        "a captured step begins again and it stays without an end once it diverged",
+        "ssl_core/training/step.py",
+        "self.finite.fill_(value=True)",
+        "pass",
+    ),
+    Mutant(
+        "a captured step begins again and the sums go on",
+        "ssl_core/training/step.py",
+        "        self.finite.fill_(value=True)\n        self.take_mean_terms()",
+        "        self.finite.fill_(value=True)",
+    ),
+    Mutant(
+        "a captured step serves where entropy minimisation comes in",
+        "ssl_core/training/step.py",
+        "method.entropy_weight > 0,",
+        "None,",
+    ),
+    Mutant(
+        "a captured step serves another structure of the method",
+        "ssl_core/training/step.py",
+        "if field.name not in numbers",
+        "if False",
+    ),
+    Mutant(
+        "a captured step serves another batch size",
+        "ssl_core/training/step.py",
+        "if field.name not in OF_THE_TRAINING",
+        "if field.name == 'algorithm'",
+    ),
+    Mutant(
+        "no weight decay where the step's numbers are tensors",
+        "ssl_core/training/step.py",
+        "self._decay_weights()",
+        "pass",
+    ),
+    Mutant(
+        "L2 decay in place of the decoupled one, by tensors",
+        "ssl_core/training/step.py",
+        'if self._config.optimizer == "adamw":\n            torch._foreach',
+        "if False:\n            torch._foreach",
+    ),
+    Mutant(
+        "a profiler ends capturing for good",
+        "ssl_core/training/step.py",
+        "self._capture, self._replay = kept",
+        "pass",
+    ),
+    Mutant(
+        "a profiler watches replays",
+        "ssl_core/training/step.py",
+        "self._capture = self._replay = None",
+        "pass",
+    ),
+    Mutant(
+        "the steps of all configurations are kept",
         "ssl_core/training/loop.py",
-        "return tuple(self._view(images, generator) for _ in range(count))",
-        "return (self._view(images, generator),) * count",
+        "steps.clear()",
+        "pass",
+    ),
+    Mutant(
+        "a ramp without length is no ramp but nothing",
+        "ssl_core/schedules.py",
+        "torch.where(progress < ramp_fraction,",
+        "torch.where(progress <= ramp_fraction,",
+    ),
+    Mutant(
+        "one view given twice",
+        "ssl_core/training/step.py",
+        "for _ in range(count)\n        )",
+        "for _ in range(1)\n        ) * count",
     ),
     Mutant(
         "labeled and unlabeled augmentation share a stream",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         'self._views(labeled, 1, "labeled_augmentation")',
         'self._views(labeled, 1, "unlabeled_augmentation")',
     ),
     Mutant(
         "further labeled views move the first view of the next step",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         'self.algorithm.labeled_views - 1, "further_labeled_views")',
         'self.algorithm.labeled_views - 1, "labeled_augmentation")',
     ),
     Mutant(
         "method and labeled augmentation share a stream",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         'self._generators["method"],',
         'self._generators["labeled_augmentation"],',
     ),
@@ -1010,8 +1114,8 @@ MUTANTS = (
     Mutant(
         "evaluation moves the training's generator",
         "ssl_core/training/loop.py",
-        "batches.append(self._view(self._store.take(chosen), generator))",
-        'batches.append(self._view(self._store.take(chosen), self._generators["unlabeled_augmentation"]))',
+        "augmented_view(images, shared.augmentation, shared.normalisation, generator)",
+        'augmented_view(images, shared.augmentation, shared.normalisation, self._device_step._generators["method"])',
     ),
     Mutant(
         "the other network is reported",
@@ -1027,21 +1131,21 @@ MUTANTS = (
     ),
     Mutant(
         "weight decay on batch norm and biases",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         '{"params": others, "weight_decay": 0.0}',
         '{"params": others, "weight_decay": config.weight_decay}',
     ),
     Mutant(
         "no weight decay",
-        "ssl_core/training/loop.py",
-        '{"params": kernels, "weight_decay": config.weight_decay}',
+        "ssl_core/training/step.py",
+        '{"params": kernels, "weight_decay": 0.0 if by_tensors else config.weight_decay}',
         '{"params": kernels, "weight_decay": 0.0}',
     ),
     Mutant(
         "learning rate never scheduled",
         "ssl_core/training/loop.py",
-        "rate = self.config.learning_rate * float(self._schedule(torch.tensor(progress)))",
-        "rate = self.config.learning_rate",
+        "rate=self.config.learning_rate * float(self._schedule(torch.tensor(progress)))",
+        "rate=self.config.learning_rate",
     ),
     Mutant(
         "labels of other images",
@@ -1057,26 +1161,26 @@ MUTANTS = (
     ),
     Mutant(
         "gradients accumulate",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         "self._optimizer.zero_grad(set_to_none=True)",
         "pass",
     ),
     Mutant(
         "checkpoint without the average's age",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         'self.ema.updates = state["ema_updates"]',
         "pass",
     ),
     Mutant(
         "checkpoint without the random state",
-        "ssl_core/training/loop.py",
+        "ssl_core/training/step.py",
         'generator.set_state(state["generators"][stream])',
         "pass",
     ),
     Mutant(
         "checkpoint without the optimiser",
-        "ssl_core/training/loop.py",
-        'self._optimizer.load_state_dict(state["optimizer"])',
+        "ssl_core/training/step.py",
+        'self._load_optimizer(state["optimizer"])',
         "pass",
     ),
     Mutant(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -93,6 +93,7 @@ class TrainingFactory:
         self._gpu_share = gpu_share
         self._checksum = checksum(shared.images)
         self._stores: dict[str, Any] = {}
+        self._steps: dict[Hashable, Any] = {}
 
     def __call__(self, record: Mapping[str, Any]) -> TrainingWork:
         """Return the training a flat configuration describes."""
@@ -116,7 +117,9 @@ class TrainingFactory:
             self.verify()
             limit_memory(config.device, self._gpu_share or 1.0, PROCESS_MEGABYTES * 2**20)
             store = self._stores[config.device] = ImageStore(self._shared.images, config.device)
-        return TrainingWork(config, divided(drawn, config.data), store, self._checksum)
+        return TrainingWork(
+            config, divided(drawn, config.data), store, self._checksum, steps=self._steps
+        )
 
     def verify(self) -> None:
         """Raise RuntimeError where the images are not those the search began with."""
@@ -148,16 +151,28 @@ class RetrainingFactory:
 
 
 class TrainingWork:
-    """A training, measured on its validation images."""
+    """A training, measured on its validation images.
 
-    def __init__(self, config: Any, shared: SplitImages, store: Any, checksum: int) -> None:
+    Args:
+        steps: captured, kept from training to training; see ``Training``.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        shared: SplitImages,
+        store: Any,
+        checksum: int,
+        *,
+        steps: dict[Hashable, Any] | None = None,
+    ) -> None:
         from ssl_core.training.loop import Training, set_threads
 
         set_threads(config.threads)
         self._metric = config.metric
         self._model = config.model
         self._shared = shared
-        self._training = Training(config, shared, store)
+        self._training = Training(config, shared, store, steps=steps)
         self._store = store
         self._checksum = checksum
         self._measuring: Iterator[TrainingReport | None] | None = None

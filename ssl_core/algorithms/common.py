@@ -7,9 +7,10 @@ optimiser and the data.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -53,14 +54,20 @@ class LossTerms:
 class AlgorithmConfig(Protocol):
     """A frozen dataclass of one algorithm's hyperparameters, checked when it is made."""
 
-    __dataclass_fields__: ClassVar[dict[str, object]]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 class Algorithm(Protocol):
-    """One semi-supervised algorithm, ready to compute the terms of a step."""
+    """One semi-supervised algorithm, ready to compute the terms of a step.
+
+    A step reads its real-valued hyperparameters from ``numbers``: its Config, or what has 0-dim
+    tensors under the same names, which a captured step reads anew each time. What a step consists of
+    depends on the Config alone.
+    """
 
     labeled_views: int
     unlabeled_views: int
+    numbers: Any
 
     def __call__(
         self,
@@ -76,6 +83,15 @@ class Algorithm(Protocol):
         keeps and some algorithms read; ``progress`` is a 0-dim tensor in [0, 1];
         ``generator`` serves the algorithm's own randomness on the batch's device.
         """
+
+
+def numbers_of(config: AlgorithmConfig) -> dict[str, float]:
+    """Return the real-valued hyperparameters of an algorithm's Config, by name."""
+    return {
+        field.name: float(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+        if field.type == "float"
+    }
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -118,7 +134,7 @@ def combine(
     weight: Tensor,
     *,
     entropy_term: Tensor | None = None,
-    entropy_weight: float = 0.0,
+    entropy_weight: float | Tensor = 0.0,
     diagnostics: dict[str, Tensor] | None = None,
 ) -> LossTerms:
     """Return labeled + weight * unlabeled + entropy_weight * entropy as LossTerms.

@@ -98,7 +98,7 @@ class ICT:
     unlabeled_views = 1
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.numbers = config
         self.divergence = DIVERGENCES[config.divergence]
 
     def __call__(
@@ -109,7 +109,7 @@ class ICT:
         progress: Tensor,
         generator: torch.Generator,
     ) -> LossTerms:
-        config = self.config
+        config, numbers = self.config, self.numbers
         images = batch.unlabeled[0]
         order, coefficients = self._pairs(len(images), generator)
         with torch.no_grad():
@@ -119,14 +119,14 @@ class ICT:
         return combine(
             self._labeled_loss(student, batch, generator),
             loss(self.divergence, target, student_logits),
-            config.unlabeled_weight * gaussian_ramp_up(progress, config.ramp_fraction),
+            numbers.unlabeled_weight * gaussian_ramp_up(progress, numbers.ramp_fraction),
             entropy_term=entropy(student(images)) if config.entropy_weight else None,
-            entropy_weight=config.entropy_weight,
+            entropy_weight=numbers.entropy_weight,
         )
 
     def _pairs(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         order = torch.randperm(count, generator=generator, device=generator.device)
-        return order, draw_mixing_coefficients(self.config.mixup_alpha, count, generator)
+        return order, draw_mixing_coefficients(self.numbers.mixup_alpha, count, generator)
 
     def _labeled_loss(self, student: Network, batch: Batch, generator: torch.Generator) -> Tensor:
         images = batch.labeled[0]

@@ -75,7 +75,7 @@ class MeanTeacher:
     unlabeled_views = 2
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.numbers = config
         self.divergence = DIVERGENCES[config.divergence]
         self.labeled_views = 2 if config.consistency_on_labeled else 1
 
@@ -87,7 +87,7 @@ class MeanTeacher:
         progress: Tensor,
         generator: torch.Generator,
     ) -> LossTerms:
-        config = self.config
+        config, numbers = self.config, self.numbers
         labeled_logits = student(batch.labeled[0])
         labeled = cross_entropy(labeled_logits, batch.labels)
         unlabeled_logits = student(batch.unlabeled[1])
@@ -101,7 +101,7 @@ class MeanTeacher:
         return combine(
             labeled,
             loss(self.divergence, teacher_logits, logits),
-            config.unlabeled_weight * gaussian_ramp_up(progress, config.ramp_fraction),
+            numbers.unlabeled_weight * gaussian_ramp_up(progress, numbers.ramp_fraction),
             entropy_term=entropy(unlabeled_logits) if config.entropy_weight else None,
-            entropy_weight=config.entropy_weight,
+            entropy_weight=numbers.entropy_weight,
         )

@@ -69,7 +69,7 @@ class Config:
         check_divergence(self.divergence)
 
 
-def guess_labels(logits_per_view: list[Tensor], temperature: float) -> Tensor:
+def guess_labels(logits_per_view: list[Tensor], temperature: float | Tensor) -> Tensor:
     """Return the sharpened average prediction (mu B, C) of K views' logits, each (mu B, C).
 
     No gradient flows into the guess.
@@ -98,7 +98,7 @@ class MixMatch:
     labeled_views = 1
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.numbers = config
         self.divergence = DIVERGENCES[config.divergence]
         self.unlabeled_views = config.num_guesses
 
@@ -110,16 +110,16 @@ class MixMatch:
         progress: Tensor,
         generator: torch.Generator,
     ) -> LossTerms:
-        config = self.config
+        config, numbers = self.config, self.numbers
         with torch.no_grad():
             view_logits = [student(view) for view in batch.unlabeled]
-        guesses = guess_labels(view_logits, config.temperature)
+        guesses = guess_labels(view_logits, numbers.temperature)
         images = torch.cat([batch.labeled[0], *batch.unlabeled])
         labels = one_hot(batch.labels, guesses.shape[1], guesses.dtype)
         targets = torch.cat([labels, guesses.repeat(config.num_guesses, 1)])
 
         order = torch.randperm(len(images), generator=generator, device=generator.device)
-        drawn = draw_mixing_coefficients(config.mixup_alpha, len(images), generator)
+        drawn = draw_mixing_coefficients(numbers.mixup_alpha, len(images), generator)
         coefficients = keep_first_dominant(drawn)
         logits = student(mix(images, images[order], coefficients))
         mixed_targets = mix(targets, targets[order], coefficients)
@@ -127,7 +127,7 @@ class MixMatch:
         return combine(
             labeled,
             unlabeled,
-            config.unlabeled_weight * linear_ramp_up(progress, config.ramp_fraction),
+            numbers.unlabeled_weight * linear_ramp_up(progress, numbers.ramp_fraction),
             entropy_term=entropy(student(batch.unlabeled[0])) if config.entropy_weight else None,
-            entropy_weight=config.entropy_weight,
+            entropy_weight=numbers.entropy_weight,
         )

@@ -72,7 +72,7 @@ class PiModel:
     unlabeled_views = 2
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.numbers = config
         self.divergence = DIVERGENCES[config.divergence]
         self.labeled_views = 2 if config.consistency_on_labeled else 1
 
@@ -84,7 +84,7 @@ class PiModel:
         progress: Tensor,
         generator: torch.Generator,
     ) -> LossTerms:
-        config = self.config
+        config, numbers = self.config, self.numbers
         labeled_logits = student(batch.labeled[0])
         labeled = cross_entropy(labeled_logits, batch.labels)
         with torch.no_grad():
@@ -97,7 +97,7 @@ class PiModel:
         return combine(
             labeled,
             loss(self.divergence, target_logits, logits),
-            config.unlabeled_weight * gaussian_ramp_up(progress, config.ramp_fraction),
+            numbers.unlabeled_weight * gaussian_ramp_up(progress, numbers.ramp_fraction),
             entropy_term=entropy(unlabeled_logits) if config.entropy_weight else None,
-            entropy_weight=config.entropy_weight,
+            entropy_weight=numbers.entropy_weight,
         )

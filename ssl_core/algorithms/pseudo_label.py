@@ -61,7 +61,9 @@ class Config:
         check_divergence(self.divergence, one_hot_targets=True)
 
 
-def loss(divergence: Divergence, logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def loss(
+    divergence: Divergence, logits: Tensor, threshold: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the masked mean divergence from the pseudo-labels, and the rate of images kept.
 
     The mean is over all unlabeled images (mu B), kept or not. The gradient reaches ``logits``
@@ -80,7 +82,7 @@ class PseudoLabel:
     unlabeled_views = 1
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.numbers = config
         self.divergence = DIVERGENCES[config.divergence]
 
     def __call__(
@@ -91,15 +93,15 @@ class PseudoLabel:
         progress: Tensor,
         generator: torch.Generator,
     ) -> LossTerms:
-        config = self.config
+        config, numbers = self.config, self.numbers
         labeled = cross_entropy(student(batch.labeled[0]), batch.labels)
         logits = student(batch.unlabeled[0])
-        unlabeled, mask_rate = loss(self.divergence, logits, config.threshold)
+        unlabeled, mask_rate = loss(self.divergence, logits, numbers.threshold)
         return combine(
             labeled,
             unlabeled,
-            config.unlabeled_weight * gaussian_ramp_up(progress, config.ramp_fraction),
+            numbers.unlabeled_weight * gaussian_ramp_up(progress, numbers.ramp_fraction),
             entropy_term=entropy(logits) if config.entropy_weight else None,
-            entropy_weight=config.entropy_weight,
+            entropy_weight=numbers.entropy_weight,
             diagnostics={"mask_rate": mask_rate},
         )

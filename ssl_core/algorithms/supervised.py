@@ -41,7 +41,7 @@ class Supervised:
     unlabeled_views = 0
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.numbers = config
 
     def __call__(
         self,

@@ -89,7 +89,7 @@ def adversarial_perturbation(
     network: Network,
     images: Tensor,
     target: Tensor,
-    eps: float,
+    eps: float | Tensor,
     xi: float,
     directions: Tensor,
 ) -> Tensor:
@@ -136,7 +136,7 @@ class VAT:
     unlabeled_views = 1
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.numbers = config
         self.divergence = DIVERGENCES[config.divergence]
 
     def __call__(
@@ -147,7 +147,7 @@ class VAT:
         progress: Tensor,
         generator: torch.Generator,
     ) -> LossTerms:
-        config = self.config
+        config, numbers = self.config, self.numbers
         labeled = cross_entropy(student(batch.labeled[0]), batch.labels)
         images = batch.unlabeled[0]
         clean_logits, perturbation = self._perturb(student, images, generator)
@@ -155,9 +155,9 @@ class VAT:
         return combine(
             labeled,
             loss(self.divergence, clean_logits, adversarial_logits),
-            config.unlabeled_weight * gaussian_ramp_up(progress, config.ramp_fraction),
+            numbers.unlabeled_weight * gaussian_ramp_up(progress, numbers.ramp_fraction),
             entropy_term=entropy(clean_logits) if config.entropy_weight else None,
-            entropy_weight=config.entropy_weight,
+            entropy_weight=numbers.entropy_weight,
         )
 
     def _perturb(
@@ -175,7 +175,7 @@ class VAT:
                 student,
                 images,
                 probabilities(clean_logits.detach()),
-                eps=self.config.eps_relative * root_inputs,
+                eps=self.numbers.eps_relative * root_inputs,
                 xi=XI_RELATIVE * root_inputs,
                 directions=directions,
             )

@@ -12,7 +12,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from ssl_core.errors import UserError
-from ssl_core.training.loop import STEP_PARTS, Training
+from ssl_core.training.loop import Training
+from ssl_core.training.step import STEP_PARTS
 
 WARM_UP_STEPS = 5
 """First steps allocate memory and choose kernels."""
@@ -58,7 +59,11 @@ def profile_steps(training: Training) -> StepProfile:
             f"{left} steps are left to be profiled; allowed: {WARM_UP_STEPS + PROFILED_STEPS} or more; "
             "profile with a larger max_steps."
         )
-    training.stop_capturing()
+    with training.uncaptured():
+        return _profiled(training)
+
+
+def _profiled(training: Training) -> StepProfile:
     training.run(training.step + WARM_UP_STEPS)
     on_gpu = training.config.device.startswith("cuda")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it tells stderr that it begins and ends

@@ -100,7 +100,7 @@ def training(
 def recorded(*args: Any, **kwargs: Any) -> tuple[Training, Recorder]:
     run = training(*args, **kwargs)
     recorder = Recorder(run.algorithm)
-    run.algorithm = recorder
+    run._device_step.algorithm = recorder
     return run, recorder
 
 

@@ -8,7 +8,7 @@ schedule's value, a count) would stay as it was, and the weights would differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import pytest
@@ -17,11 +17,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ssl_core.algorithms import ALGORITHMS
+from ssl_core.algorithms.common import numbers_of
+from ssl_core.data.config import DataConfig
 from ssl_core.data.prepare import prepare
 from ssl_core.data.store import ImageStore
 from ssl_core.names import ALGORITHM_NAMES
-from ssl_core.training.config import TrainingConfig
+from ssl_core.training.config import TRAINING_PARAMETERS, TrainingConfig
 from ssl_core.training.loop import Training
+from ssl_core.training.step import Step
 
 FROM_THE_DEVICE = torch.ops.aten._local_scalar_dense.default
 """The operator behind item(), float() and bool() of a tensor: the CPU waits for the device."""
@@ -94,9 +98,9 @@ def recording(
 
 
 def _state_of(step: Callable[[], None]) -> list[Tensor]:
-    """Return all tensors a training's step changes and the next one needs."""
-    training: Training = step.__self__  # type: ignore[attr-defined]
-    return _tensors(training.state_dict())
+    """Return all tensors a step changes and the next one needs."""
+    owner: Step = step.__self__  # type: ignore[attr-defined]
+    return _tensors(owner.state_dict())
 
 
 def training(algorithm: str, capture: Any, **changes: Any) -> Training:
@@ -104,6 +108,21 @@ def training(algorithm: str, capture: Any, **changes: Any) -> Training:
     config = TrainingConfig.from_record(record)
     shared = prepare(config.data)
     return Training(config, shared, TorchStore(shared.images), capture=capture)
+
+
+class Worker:
+    """Trains one configuration after the other on the same images, with one kept step."""
+
+    def __init__(self) -> None:
+        self._shared = prepare(DataConfig(dataset="digits", num_labels=20, num_validation=400))
+        self._store = TorchStore(self._shared.images)
+        self._steps: dict[Hashable, Step] = {}
+
+    def training(self, algorithm: str, capture: Any = None, **changes: Any) -> Training:
+        record = {"algorithm": algorithm, "max_steps": 24, "batch_size": 8, "seed": 3} | changes
+        config = TrainingConfig.from_record(record)
+        capture = capture or recording
+        return Training(config, self._shared, self._store, capture=capture, steps=self._steps)
 
 
 def anew(step: Callable[[], None], generators: Iterable[torch.Generator]) -> Callable[[], None]:
@@ -153,9 +172,11 @@ def test_whitening_and_running_statistics_are_part_of_a_replayed_step(algorithm)
     assert replayed.report().evaluated.accuracy == done_anew.report().evaluated.accuracy
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 @pytest.mark.parametrize("algorithm", ["supervised", "ict", "mixmatch"])
-def test_scalars_on_the_device_change_nothing_but_the_rounding(algorithm):
-    captured, usual = training(algorithm, anew), training(algorithm, None)
+def test_scalars_on_the_device_change_nothing_but_the_rounding(algorithm, optimizer):
+    settings = {"optimizer": optimizer, "parameters": {"weight_decay": 0.3, "learning_rate": 1e-3}}
+    captured, usual = (training(algorithm, capture, **settings) for capture in (anew, None))
     for run in (captured, usual):
         run.run(12)
     for one, other in zip(captured.student.parameters(), usual.student.parameters(), strict=True):
@@ -170,6 +191,178 @@ def test_a_step_is_captured_once_and_a_report_or_a_checkpoint_does_not_lose_it()
     run.state_dict()
     run.run(24)
     assert len(captures) == 1
+
+
+OTHER_NUMBERS = {
+    "unlabeled_weight": 3.0,
+    "ramp_fraction": 0.7,
+    "threshold": 0.3,
+    "eps_relative": 0.3,
+    "mixup_alpha": 0.2,
+    "temperature": 0.9,
+    "entropy_weight": 0.5,
+    "weight_decay": 0.3,
+    "ema_horizon": 7.0,
+    "learning_rate": 5e-3,
+}
+SOME_NUMBERS = {"unlabeled_weight": 8.0, "entropy_weight": 0.1, "weight_decay": 0.0}
+
+
+def of_its_own(numbers: dict[str, float], algorithm: str) -> dict[str, float]:
+    """Return those numbers that a method has."""
+    config = ALGORITHMS[algorithm].Config()
+    own = {*numbers_of(config), *TRAINING_PARAMETERS}
+    if algorithm == "supervised":
+        own -= {"entropy_weight"}
+    return {name: value for name, value in numbers.items() if name in own}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_a_captured_step_serves_another_training_with_all_numbers_other(algorithm, optimizer):
+    captures.clear()
+    worker = Worker()
+    first = worker.training(
+        algorithm, optimizer=optimizer, parameters=of_its_own(SOME_NUMBERS, algorithm)
+    )
+    first.run(16)
+    first.report()
+    changes = {"optimizer": optimizer, "parameters": of_its_own(OTHER_NUMBERS, algorithm)}
+    changes |= {"seed": 9, "max_steps": 20, "lr_schedule": "step"}
+    second = worker.training(algorithm, **changes)
+    alone = training(algorithm, anew, **changes)
+    for until in (1, 10, 20):
+        for run in (second, alone):
+            run.run(until)
+        assert same(second, alone)
+    assert second.report().terms == alone.report().terms
+    assert len(captures) == 1
+
+
+def test_every_number_of_every_method_is_other_in_that_test():
+    names = {name for entry in ALGORITHMS.values() for name in numbers_of(entry.Config())}
+    assert names | set(TRAINING_PARAMETERS) == set(OTHER_NUMBERS)
+
+
+@pytest.mark.parametrize("algorithm", ["supervised", "vat", "mixmatch"])
+def test_a_ramp_without_length_and_one_with_share_a_step(algorithm):
+    captures.clear()
+    worker = Worker()
+    for ramp in (0.4, 0.0, 1.0):
+        parameters = {} if algorithm == "supervised" else {"ramp_fraction": ramp}
+        served = worker.training(algorithm, parameters=parameters)
+        alone = training(algorithm, anew, parameters=parameters)
+        for run in (served, alone):
+            run.run(8)
+        assert same(served, alone)
+    assert len(captures) == 1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changes"),
+    [
+        ("vat", {}),
+        ("ict", {"divergence": "l1", "parameters": {"unlabeled_weight": 1.0}}),
+        ("ict", {"batch_size": 10}),
+        ("ict", {"unlabeled_ratio": 2}),
+        ("ict", {"model": "wrn-10-2"}),
+        ("ict", {"optimizer": "sgd"}),
+        ("ict", {"precision": "bfloat16"}),
+        ("ict", {"parameters": {"entropy_weight": 0.1}}),
+        ("ict", {"parameters": {"mix_logits": True}}),
+        ("ict", {"batch_norm_momentum": 0.5}),
+    ],
+)
+def test_a_step_that_is_made_of_something_else_is_recorded_anew(algorithm, changes):
+    captures.clear()
+    worker = Worker()
+    worker.training("ict").run(8)
+    served = worker.training(algorithm, **changes)
+    alone = training(algorithm, anew, **changes)
+    for run in (served, alone):
+        run.run(8)
+    assert same(served, alone)
+    assert len(captures) == 2
+    worker.training("ict").run(8)
+    assert len(captures) == 3  # one is kept, no more: it holds a network and a step's memory
+
+
+def test_a_training_that_ended_badly_leaves_a_step_that_serves_the_next():
+    captures.clear()
+    worker = Worker()
+    bad = worker.training("ict", parameters={"learning_rate": 1e6}, optimizer="sgd")
+    bad.run(24)
+    assert not bad.finite
+    served = worker.training("ict", optimizer="sgd")
+    alone = training("ict", anew, optimizer="sgd")
+    for run in (served, alone):
+        run.run(12)
+    assert served.finite
+    assert same(served, alone)
+    assert len(captures) == 1
+
+
+def test_one_that_ended_before_its_step_was_captured_leaves_nothing_behind():
+    worker = Worker()
+    worker.training("mean_teacher").run(2)
+    served, alone = worker.training("mean_teacher"), training("mean_teacher", anew)
+    for run in (served, alone):
+        run.run(12)
+    assert same(served, alone)
+
+
+def test_a_continued_training_leaves_a_step_that_serves_the_next():
+    captures.clear()
+    worker = Worker()
+    stored = training("mixmatch", anew, seed=5)
+    stored.run(10)
+    continued = worker.training("mixmatch", seed=5)
+    continued.load_state_dict(stored.state_dict())
+    continued.run(20)
+    stored.run(20)
+    assert same(continued, stored)
+    served, alone = worker.training("mixmatch"), training("mixmatch", anew)
+    for run in (served, alone):
+        run.run(12)
+    assert same(served, alone)
+    assert len(captures) == 1
+
+
+def test_without_a_capture_no_step_is_kept():
+    kept: dict[Hashable, Step] = {}
+    config = TrainingConfig.from_record({"algorithm": "ict", "batch_size": 8})
+    Training(config, prepare(config.data), capture=None, steps=kept)
+    assert kept == {}
+
+
+@pytest.mark.parametrize("before", [0, 8])
+def test_steps_that_a_profiler_watches_are_done_anew_and_the_captured_one_goes_on(before):
+    captures.clear()
+    watched = training("ict", recording, parameters={"weight_decay": 0.3})
+    alone = training("ict", anew, parameters={"weight_decay": 0.3})
+    watched.run(before)
+    replays = count_replays(watched)
+    with watched.uncaptured():
+        watched.run(12)
+    assert replays == []
+    watched.run(24)
+    alone.run(24)
+    assert same(watched, alone)
+    assert len(captures) == 1
+
+
+def count_replays(run: Training) -> list[int]:
+    """Note each replay of a training's step, if it is captured already."""
+    step, replays = run._device_step, []
+    recorded = step._replay
+    if recorded is not None:
+
+        def noted() -> None:
+            replays.append(run.step)
+            recorded()
+
+        step._replay = noted
+    return replays
 
 
 def test_a_training_continued_from_a_checkpoint_captures_its_own_step():

@@ -72,7 +72,7 @@ def test_a_step_feeds_them_its_labeled_and_unlabeled_images_together(algorithm):
     run, twin = training(algorithm), training(algorithm)
     run.run(1)
     twin._give_inputs()
-    batch = twin._batch()
+    batch = twin._device_step.batch()
     network = twin.student
     for norm in norms(network):
         norm.momentum = 0.5

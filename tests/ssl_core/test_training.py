@@ -49,6 +49,7 @@ from ssl_core.training.evaluate import Evaluation, evaluate
 from ssl_core.training.loop import Training
 from ssl_core.training.profile import profile_steps
 from ssl_core.training.seeds import STREAMS, generator_for
+from ssl_core.training.step import STEP_PARTS
 
 METHODS = tuple(ALGORITHMS)
 STEPS = 6
@@ -150,7 +151,7 @@ class Recorder:
 def recorder_of(config: TrainingConfig, shared: SplitImages, steps: int = STEPS) -> Recorder:
     training = Training(config, shared)
     recorder = Recorder(training.algorithm)
-    training.algorithm = recorder
+    training._device_step.algorithm = recorder
     training.run(steps)
     return recorder
 
@@ -1377,7 +1378,7 @@ def test_the_parts_of_a_profile_are_the_step() -> None:
     training = Training(tiny_config("ict", max_steps=20), tiny_images())
     found = profile_steps(training)
     assert training.step == 15
-    assert tuple(found.parts) == loop.STEP_PARTS
+    assert tuple(found.parts) == STEP_PARTS
     assert all(spent > 0 for spent in found.parts.values())
     spent_in_operators = sum(operator.milliseconds for operator in found.operators)
     assert spent_in_operators <= sum(found.parts.values())

@@ -1,0 +1,396 @@
+"""One training step, with all it reads and writes on the device; no schedule, no order of images.
+
+Done anew it is ordinary eager code. Captured (``capture.py``) it is repeated without Python, so that
+everything it reads must lie where it lay when it was recorded: the weights, the optimiser's moments and
+the sums, what changes from step to step (``inputs.StepInputs``), and the hyperparameters. A captured
+step can therefore serve one training after another: ``begin_again`` writes the next one's weights and
+numbers into the same places.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from ssl_core.algorithms import ALGORITHMS, Algorithm, Batch, LossTerms
+from ssl_core.algorithms.common import numbers_of
+from ssl_core.data.augment import augmented_view
+from ssl_core.data.prepare import SplitImages
+from ssl_core.data.store import ImageStore
+from ssl_core.models.batch_norm import update_statistics
+from ssl_core.models.ema import EMA, decay_from_horizon
+from ssl_core.models.wide_resnet import build_model
+from ssl_core.training.capture import WARM_UP_STEPS, Capture, side_stream
+from ssl_core.training.config import TrainingConfig
+from ssl_core.training.inputs import StepInputs
+from ssl_core.training.seeds import generator_for
+
+STEP_PARTS = ("batch", "losses", "backward", "optimizer", "ema", "sums")
+"""What a step consists of, as a profiler names it."""
+STREAMS = (
+    "labeled_augmentation",
+    "further_labeled_views",
+    "unlabeled_augmentation",
+    "method",
+)
+"""Of randomness, drawn on the device."""
+OF_THE_TRAINING = frozenset(
+    {
+        *(
+            "method",
+            "learning_rate",
+            "weight_decay",
+            "ema_horizon",
+        ),  # numbers: written, not recorded
+        *("data", "max_steps", "lr_schedule", "metric", "seed", "protocol"),  # no step knows them
+    }
+)
+"""Fields of a configuration in which two trainings of one captured step may differ."""
+
+
+def step_key(config: TrainingConfig, shared: SplitImages, store: ImageStore) -> Hashable:
+    """Return what a captured step depends on, beside the numbers that ``begin_again`` writes anew."""
+    method = config.method
+    numbers = numbers_of(method)
+    return (
+        tuple(
+            (field.name, getattr(config, field.name))
+            for field in dataclasses.fields(config)
+            if field.name not in OF_THE_TRAINING
+        ),
+        tuple(
+            (field.name, getattr(method, field.name))
+            for field in dataclasses.fields(method)
+            if field.name not in numbers
+        ),
+        method.entropy_weight > 0,  # without it there is no such term, and for some no such pass
+        (shared.num_classes, shared.augmentation, shared.normalisation, store),
+    )
+
+
+class Step:
+    """The step of one training, or of several one after the other.
+
+    Args:
+        capture: records the step; None to do every step anew.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        shared: SplitImages,
+        store: ImageStore,
+        capture: Capture | None,
+    ) -> None:
+        self._config = config  # of the first training: no number is read from it within a step
+        self._augmentation, self._normalisation = shared.augmentation, shared.normalisation
+        self._store = store
+        self._capture = capture
+        self._by_tensors = capture is not None  # for good: the optimiser is made for one of both
+        self._device = torch.device(config.device)
+        self.student: nn.Module = _initial_network(config, shared).to(self._device)
+        self.ema = EMA(self.student, decay_from_horizon(config.ema_horizon))
+        self.algorithm: Algorithm = ALGORITHMS[config.algorithm].Algorithm(config.method)
+        # Running statistics see unlabeled images for every method, supervised included.
+        self._unlabeled_views = max(
+            self.algorithm.unlabeled_views, 0 if config.batch_norm_momentum is None else 1
+        )
+        self._generators = {
+            stream: generator_for(config.seed, stream, self._device) for stream in STREAMS
+        }
+        self._inputs = StepInputs(config.batch_size, self.num_unlabeled, self._device)
+        self._numbers: dict[str, Tensor] = {}
+        if self._by_tensors:
+            self._numbers = {
+                name: torch.tensor(value, device=self._device)
+                for name, value in _numbers(config).items()
+            }
+            self.algorithm.numbers = SimpleNamespace(**self._numbers)
+        self._kernels: list[Tensor] = [
+            weight for weight in self.student.parameters() if weight.dim() > 1
+        ]
+        self._optimizer = _make_optimizer(config, self.student, by_tensors=self._by_tensors)
+        self._ema_weight = 0.0
+        self.finite = torch.ones((), dtype=torch.bool, device=self._device)
+        self._term_sums: dict[str, Tensor] = {}
+        self._term_count = 0
+        self._replay: Callable[[], None] | None = None
+        self._steps_before_capture = WARM_UP_STEPS
+        self._forget_capture()
+
+    @property
+    def num_unlabeled(self) -> int:
+        """Unlabeled images of a step: none where neither the method nor statistics use them."""
+        if not self._unlabeled_views:
+            return 0
+        return self._config.batch_size * self._config.unlabeled_ratio
+
+    def begin_again(self, config: TrainingConfig, shared: SplitImages) -> None:
+        """Go back to the beginning, for another training of the same ``step_key``.
+
+        Everything is written where it was, so that what was recorded serves on.
+        """
+        initial = _initial_network(config, shared).state_dict()
+        self.student.load_state_dict(initial)
+        self.ema.network.load_state_dict(initial)
+        self.ema.updates = 0
+        self.ema.decay = decay_from_horizon(config.ema_horizon)
+        for stream, generator in self._generators.items():
+            fresh = generator_for(config.seed, stream, self._device)
+            generator.set_state(fresh.get_state())
+        for name, value in _numbers(config).items():
+            self._numbers[name].fill_(value)
+        for moments in self._optimizer.state.values():
+            for moment in moments.values():
+                moment.zero_()
+        self.finite.fill_(value=True)
+        self.take_mean_terms()
+
+    def give(
+        self,
+        labeled: Tensor,
+        labels: Tensor,
+        unlabeled: Tensor,
+        *,
+        progress: float,
+        rate: float,
+    ) -> None:
+        """Say what the next step is made of; waits for no device.
+
+        Args:
+            labeled: (B,) int64 rows of the store, as all of these on the CPU.
+            labels: (B,) int64, their classes.
+            unlabeled: (mu B,) int64 rows of the store, or none.
+            progress: part of the budget done, in [0, 1].
+            rate: the learning rate.
+        """
+        self._ema_weight = self.ema.next_weight()
+        if not self._by_tensors:
+            self._set_rate(rate)
+        self._inputs.give(
+            labeled,
+            labels,
+            unlabeled,
+            progress=progress,
+            rate=rate,
+            ema_weight=self._ema_weight,
+        )
+
+    def take(self) -> None:
+        """Train on what was given."""
+        if self._capture is None:
+            self._step()
+        elif self._replay is not None:
+            self._replay()
+        elif self._steps_before_capture > 0:
+            self._steps_before_capture -= 1
+            with side_stream(self._device):
+                self._step()
+        else:
+            self._replay = self._capture(self._step, self._generators.values())
+            self._replay()
+        self._term_count += 1
+
+    def take_mean_terms(self) -> dict[str, float]:
+        """Return the terms' means since the last call, and begin anew. Waits for the device."""
+        count = max(self._term_count, 1)
+        means = {name: float(value) / count for name, value in self._term_sums.items()}
+        for value in self._term_sums.values():
+            value.zero_()
+        self._term_count = 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all the next steps depend on, as tensors and plain values."""
+        return {
+            "student": self.student.state_dict(),
+            "ema": self.ema.network.state_dict(),
+            "ema_updates": self.ema.updates,
+            "optimizer": self._optimizer.state_dict(),
+            "generators": {
+                stream: generator.get_state() for stream, generator in self._generators.items()
+            },
+            "finite": self.finite,
+            "term_sums": self._term_sums,
+            "term_count": self._term_count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, which is taken over and not copied; other keys are left alone."""
+        self.student.load_state_dict(state["student"])
+        self.ema.network.load_state_dict(state["ema"])
+        self.ema.updates = state["ema_updates"]
+        self._load_optimizer(state["optimizer"])
+        for stream, generator in self._generators.items():
+            generator.set_state(state["generators"][stream])
+        self.finite = state["finite"].to(self._device)
+        self._term_sums = {name: term.to(self._device) for name, term in state["term_sums"].items()}
+        self._term_count = state["term_count"]
+        self._forget_capture()
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Take over moments and rate; the decay depends on who does it, here or there."""
+        own = self._optimizer.state_dict()["param_groups"]
+        groups = [
+            group | {"lr": theirs["lr"]}
+            for group, theirs in zip(own, state["param_groups"], strict=True)
+        ]
+        self._optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+
+    @contextmanager
+    def uncaptured(self) -> Iterator[None]:
+        """Do steps anew within the context; what was recorded goes on after it."""
+        kept = self._capture, self._replay
+        self._capture = self._replay = None
+        try:
+            yield
+        finally:
+            self._capture, self._replay = kept
+
+    def _forget_capture(self) -> None:
+        """What was recorded reads and writes where the state was before."""
+        self._replay = None
+        self._steps_before_capture = WARM_UP_STEPS
+        if self._by_tensors:
+            self._set_rate(self._inputs.rate)
+
+    def _set_rate(self, rate: float | Tensor) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def _step(self) -> None:
+        """Take a step from ``_inputs``. No number in it may come from Python: a graph repeats it."""
+        with record_function("batch"):
+            batch = self.batch()
+        with record_function("losses"), self._autocast():
+            terms = self.algorithm(
+                self.student,
+                self.ema.network,
+                batch,
+                self._inputs.progress,
+                self._generators["method"],
+            )
+        with record_function("backward"):
+            self._optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(terms.total)
+        if self._config.batch_norm_momentum is not None:
+            self._move_statistics(batch, self._config.batch_norm_momentum)
+        with record_function("optimizer"):
+            if self._by_tensors:
+                self._decay_weights()
+            self._optimizer.step()
+        with record_function("ema"):
+            weight = self._inputs.ema_weight if self._by_tensors else self._ema_weight
+            self.ema.move(self.student, weight)
+        with record_function("sums"):
+            self._record(terms)
+
+    def batch(self) -> Batch:
+        """Draw the views of the images given."""
+        inputs = self._inputs
+        labeled = self._store.take(inputs.labeled)
+        unlabeled_views: tuple[Tensor, ...] = ()
+        if self._unlabeled_views:
+            unlabeled_views = self._views(
+                self._store.take(inputs.unlabeled),
+                self._unlabeled_views,
+                "unlabeled_augmentation",
+            )
+        # The first view is the same for every method: further ones draw from another stream.
+        return Batch(
+            labeled=self._views(labeled, 1, "labeled_augmentation")
+            + self._views(labeled, self.algorithm.labeled_views - 1, "further_labeled_views"),
+            labels=inputs.labels.clone(),  # the batch stays what it is when the next one comes
+            unlabeled=unlabeled_views,
+        )
+
+    def _views(self, images: Tensor, count: int, stream: str) -> tuple[Tensor, ...]:
+        generator = self._generators[stream]
+        return tuple(
+            augmented_view(images, self._augmentation, self._normalisation, generator)
+            for _ in range(count)
+        )
+
+    def _move_statistics(self, batch: Batch, momentum: float) -> None:
+        """Feed the evaluated network's BatchNorm with the step's images, labeled and unlabeled together.
+
+        In float32 and before the optimiser's step, as all statistics and as Oliver et al. 2018: there
+        the one clean pass over the whole batch does it, here that pass is of its own.
+        """
+        with record_function("statistics"):
+            images = torch.cat([batch.labeled[0], batch.unlabeled[0]])
+            evaluated = self.ema.network if self._config.evaluate == "ema" else self.student
+            update_statistics(evaluated, images, momentum)
+
+    @torch.no_grad()
+    def _decay_weights(self) -> None:
+        """Do the optimiser's weight decay by a number on the device: its own would be recorded."""
+        decay = self._numbers["weight_decay"]
+        if self._config.optimizer == "adamw":
+            torch._foreach_mul_(self._kernels, 1.0 - self._inputs.rate * decay)
+        else:
+            gradients = [kernel.grad for kernel in self._kernels if kernel.grad is not None]
+            torch._foreach_add_(gradients, list(torch._foreach_mul(self._kernels, decay)))
+
+    def _record(self, terms: LossTerms) -> None:
+        """Add a step's terms to the sums; nothing is read from the device here."""
+        named = {
+            "total": terms.total.detach(),
+            "labeled": terms.labeled.detach(),
+            "unlabeled": terms.unlabeled.detach(),
+            **terms.diagnostics,
+        }
+        self.finite &= torch.isfinite(named["total"])
+        for name, value in named.items():
+            if name not in self._term_sums:
+                self._term_sums[name] = torch.zeros((), device=self._device)
+            self._term_sums[name] += value
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(
+            self._device.type,
+            dtype=torch.bfloat16,
+            enabled=self._config.precision == "bfloat16",
+        )
+
+
+def _initial_network(config: TrainingConfig, shared: SplitImages) -> nn.Module:
+    return build_model(
+        config.model,
+        in_channels=shared.images.shape[1],
+        num_classes=shared.num_classes,
+        generator=generator_for(config.seed, "weights"),
+    )
+
+
+def _numbers(config: TrainingConfig) -> dict[str, float]:
+    """Return the hyperparameters that a captured step reads from the device, by name."""
+    return numbers_of(config.method) | {"weight_decay": config.weight_decay}
+
+
+def _make_optimizer(
+    config: TrainingConfig, network: nn.Module, *, by_tensors: bool
+) -> torch.optim.Optimizer:
+    """Return the optimiser; weight decay acts on kernels, not on BatchNorm or biases.
+
+    A step whose numbers are tensors decays them itself.
+    """
+    kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    groups = [
+        {"params": kernels, "weight_decay": 0.0 if by_tensors else config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=config.learning_rate, momentum=0.9, nesterov=True, fused=True
+        )
+    make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return make(groups, lr=config.learning_rate, fused=True, capturable=by_tensors)
