@@ -200,14 +200,14 @@ MUTANTS = (
     Mutant(
         "oliver: the student's statistics move where the average is evaluated",
         "ssl_core/training/step.py",
-        "update_statistics(evaluated, images, momentum)",
-        "update_statistics(self.student, images, momentum)",
+        "update_statistics(self._evaluated, self._norms, images, momentum)",
+        "update_statistics(self.student, batch_norms(self.student), images, momentum)",
     ),
     Mutant(
         "oliver: momentum and decay exchanged",
         "ssl_core/models/batch_norm.py",
-        "with _momentum(_batch_norms(network), momentum):",
-        "with _momentum(_batch_norms(network), 1.0 - momentum):",
+        "with _momentum(norms, momentum):",
+        "with _momentum(norms, 1.0 - momentum):",
     ),
     Mutant(
         "oliver: a training too short for its statistics",

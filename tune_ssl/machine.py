@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -56,8 +57,19 @@ def memory_bytes() -> tuple[int, int] | None:
     return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
 
 
+def forget_peak_resident() -> None:
+    """Let ``peak_resident_bytes`` begin anew, where the system can: Linux."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_resident_bytes() -> int:
-    """Return the most memory this process had at any time."""
+    """Return the most memory this process had since ``forget_peak_resident``, or at any time."""
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text()
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -221,6 +222,11 @@ READY = "ready"
 
 def _answer(process: subprocess.Popen[str], errors: Any) -> str:
     assert process.stdout is not None
+    said_something, _, _ = select.select([process.stdout], [], [], SECONDS_TO_START)
+    if not said_something:
+        raise PackingError(
+            f"a training could not be measured: it said nothing for {SECONDS_TO_START:g} s"
+        )
     line = process.stdout.readline().strip()
     if line:
         return line
@@ -286,7 +292,8 @@ def _key(record: Mapping[str, Any], shapes: Shapes, device_name: str, most: int)
         "optimizer",
     )
     parts = {name: record[name] for name in of_the_step} | asdict(shapes)
-    parts |= {name: record.get(name) for name in ("batch_norm_momentum", "normalisation")}
+    further = ("batch_norm_momentum", "normalisation", "parameters")  # some add a view or a pass
+    parts |= {name: record.get(name) for name in further}
     parts |= {"device": device_name, "most": most, "torch": machine.versions()["torch"]}
     return json.dumps(parts, sort_keys=True)
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.images import checksum
-from tune_ssl.packing import PROCESS_MEGABYTES, peak_megabytes
+from tune_ssl import machine
+from tune_ssl.packing import PROCESS_MEGABYTES
 
 if TYPE_CHECKING:
     from ssl_core.data.prepare import SplitImages
@@ -169,6 +170,7 @@ class TrainingWork:
         from ssl_core.training.loop import Training, set_threads
 
         set_threads(config.threads)
+        machine.forget_peak_resident()
         self._metric = config.metric
         self._model = config.model
         self._shared = shared
@@ -205,6 +207,8 @@ class TrainingWork:
         return None
 
     def _measured(self, report: TrainingReport) -> Measured:
+        from ssl_core.training.device import peak_device_bytes
+
         evaluated, other = report.evaluated, report.other
         details = {
             "standard_error": evaluated.standard_error(self._metric),
@@ -213,8 +217,11 @@ class TrainingWork:
             "other_network": other.value(self._metric),
             "terms": report.terms,
             "correct": pack_correct(evaluated.correct),
-            "memory_megabytes": peak_megabytes(self._training.config.device),
+            "memory_megabytes": machine.peak_resident_bytes() // 2**20,
         }
+        device = self._training.config.device
+        if device.startswith("cuda"):
+            details["gpu_megabytes"] = peak_device_bytes(device) // 2**20
         division = self._training.config.data.division_seed
         if division is not None:
             details[DIVISION] = division

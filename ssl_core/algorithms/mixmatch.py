@@ -111,8 +111,11 @@ class MixMatch:
         generator: torch.Generator,
     ) -> LossTerms:
         config, numbers = self.config, self.numbers
+        first, *others = batch.unlabeled
+        with torch.set_grad_enabled(config.entropy_weight > 0):
+            first_logits = student(first)
         with torch.no_grad():
-            view_logits = [student(view) for view in batch.unlabeled]
+            view_logits = [first_logits, *(student(view) for view in others)]
         guesses = guess_labels(view_logits, numbers.temperature)
         images = torch.cat([batch.labeled[0], *batch.unlabeled])
         labels = one_hot(batch.labels, guesses.shape[1], guesses.dtype)
@@ -128,6 +131,6 @@ class MixMatch:
             labeled,
             unlabeled,
             numbers.unlabeled_weight * linear_ramp_up(progress, numbers.ramp_fraction),
-            entropy_term=entropy(student(batch.unlabeled[0])) if config.entropy_weight else None,
+            entropy_term=entropy(first_logits) if config.entropy_weight else None,
             entropy_weight=numbers.entropy_weight,
         )

@@ -25,7 +25,7 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     ``batches`` are images (B, channels, height, width). The network is left in training mode,
     its parameters untouched.
     """
-    norms = _batch_norms(network)
+    norms = batch_norms(network)
     for norm in norms:
         norm.reset_running_stats()
     network.train()
@@ -39,20 +39,24 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 @torch.no_grad()
-def update_statistics(network: nn.Module, images: Tensor, momentum: float) -> None:
+def update_statistics(
+    network: nn.Module, norms: list[nn.BatchNorm2d], images: Tensor, momentum: float
+) -> None:
     """Move every BatchNorm's running mean and variance towards those of one batch.
 
     running <- (1 - momentum) running + momentum batch, from mean 0 and variance 1.
 
     Args:
+        norms: those of the network, found once and not at every step.
         images: (B, channels, height, width); the network is in training mode.
         momentum: in (0, 1]; .001 in Oliver et al. 2018 (a decay of .999).
     """
-    with _momentum(_batch_norms(network), momentum):
+    with _momentum(norms, momentum):
         network(images)
 
 
-def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return all BatchNorms of a network."""
     return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import DeviceType, ProfilerActivity, profile
 
 from ssl_core.errors import UserError
 from ssl_core.training.loop import Training
@@ -89,7 +89,8 @@ def _profiled(training: Training) -> StepProfile:
             ),
         )
         for event in events
-        if event.key not in parts
+        # On a GPU a kernel is listed beside the operator that launched it, with the same time.
+        if event.key not in parts and event.device_type == DeviceType.CPU
     ]
     operators.sort(key=lambda operator: -operator.milliseconds)
     return StepProfile(

@@ -24,7 +24,7 @@ from ssl_core.algorithms.common import numbers_of
 from ssl_core.data.augment import augmented_view
 from ssl_core.data.prepare import SplitImages
 from ssl_core.data.store import ImageStore
-from ssl_core.models.batch_norm import update_statistics
+from ssl_core.models.batch_norm import batch_norms, update_statistics
 from ssl_core.models.ema import EMA, decay_from_horizon
 from ssl_core.models.wide_resnet import build_model
 from ssl_core.training.capture import WARM_UP_STEPS, Capture, side_stream
@@ -113,6 +113,8 @@ class Step:
                 for name, value in _numbers(config).items()
             }
             self.algorithm.numbers = SimpleNamespace(**self._numbers)
+        self._evaluated = self.ema.network if config.evaluate == "ema" else self.student
+        self._norms = batch_norms(self._evaluated)
         self._kernels: list[Tensor] = [
             weight for weight in self.student.parameters() if weight.dim() > 1
         ]
@@ -326,8 +328,7 @@ class Step:
         """
         with record_function("statistics"):
             images = torch.cat([batch.labeled[0], batch.unlabeled[0]])
-            evaluated = self.ema.network if self._config.evaluate == "ema" else self.student
-            update_statistics(evaluated, images, momentum)
+            update_statistics(self._evaluated, self._norms, images, momentum)
 
     @torch.no_grad()
     def _decay_weights(self) -> None:

@@ -117,6 +117,19 @@ def step(request):
     return Step(method, flag, divergence=divergence, **AT_WEIGHT_3)
 
 
+PASSES_FOR_ENTROPY = {"ict": 1}
+"""Of the student, beside those without it: ICT shows it mixed images only."""
+
+
+@OVER_SEMI_SUPERVISED
+def test_entropy_minimisation_takes_no_pass_more_than_it_needs(method):
+    calls = [
+        len(Step(method, **AT_WEIGHT_3, entropy_weight=weight).student.calls)
+        for weight in (0.0, 0.1)
+    ]
+    assert calls[1] - calls[0] == PASSES_FOR_ENTROPY.get(method, 0)
+
+
 def test_the_unlabeled_gradient_reaches_every_unlabeled_row_of_the_student(step):
     assert step.terms.unlabeled.abs() > 0
     reached = step.student.rows_reached(step.terms.unlabeled)

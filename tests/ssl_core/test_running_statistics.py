@@ -51,7 +51,7 @@ class TestUpdate:
         norm = nn.BatchNorm2d(1, momentum=0.0)
         first, second = torch.randn(2, 6, 1, 4, 4).unbind()
         for images in (3 * first + 2, second):
-            update_statistics(norm, images, 0.25)
+            update_statistics(norm, [norm], images, 0.25)
         means = [(3 * first + 2).mean(), second.mean()]
         variances = [(3 * first + 2).var(), second.var()]
         wanted_mean = 0.75 * (0.75 * 0.0 + 0.25 * means[0]) + 0.25 * means[1]
@@ -63,7 +63,7 @@ class TestUpdate:
     def test_the_momentum_is_put_back_where_a_pass_fails(self):
         norm = nn.BatchNorm2d(1, momentum=0.0)
         with pytest.raises(ValueError, match="4D input"):
-            update_statistics(norm, torch.zeros(3), 0.25)
+            update_statistics(norm, [norm], torch.zeros(3), 0.25)
         assert norm.momentum == 0.0
 
 

@@ -132,6 +132,11 @@ class TestProcesses:
         with pytest.raises(PackingError, match="unknown algorithm 'nonsense'"):
             side_by_side(RECORD | {"algorithm": "nonsense"}, SHAPES, 1, seconds=0.1)
 
+    def test_one_that_says_nothing_is_not_waited_for_for_ever(self, monkeypatch):
+        monkeypatch.setattr(packing, "SECONDS_TO_START", 0.1)
+        with pytest.raises(PackingError, match=r"it said nothing for 0\.1 s"):
+            side_by_side(RECORD, SHAPES, 1, seconds=0.1)
+
 
 class TestMemory:
     @pytest.fixture(autouse=True)
@@ -163,6 +168,7 @@ class TestMemory:
             {"record": RECORD | {"algorithm": "vat"}},
             {"record": RECORD | {"batch_norm_momentum": 0.001}},
             {"record": RECORD | {"normalisation": "zca"}},
+            {"record": RECORD | {"parameters": {"entropy_weight": 0.1}}},
             {"shapes": dataclasses.replace(SHAPES, side=16)},
             {"device_name": "NVIDIA T4"},
             {"most": 2},

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
+import sys
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load
 
 from ssl_core.data.config import DataConfig
@@ -49,6 +51,33 @@ def whole(shared, record):
     work.run(6)
     work.measure()
     return work
+
+
+def test_it_uses_the_threads_it_was_given_and_the_next_one_its_own(shared, record):
+    before = torch.get_num_threads()
+    factory = TrainingFactory(shared)
+    try:
+        for threads in (2, 1):
+            work = factory(record | {"threads": threads})
+            work.run(1)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets a peak")
+def test_the_memory_it_is_told_to_take_is_not_that_of_the_trial_before(shared, record):
+    factory = TrainingFactory(shared)
+    first = factory(record)
+    ballast = np.ones(200 * 2**20, dtype=np.uint8)
+    first.run(1)
+    with_ballast = first.measure().details["memory_megabytes"]
+    del ballast
+    second = factory(record)
+    second.run(1)
+    alone = second.measure().details["memory_megabytes"]
+    assert alone < with_ballast - 150
+    assert alone > 50  # torch alone takes more
 
 
 def test_it_is_measured_on_the_validation_images(shared, record):

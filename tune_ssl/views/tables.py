@@ -141,7 +141,8 @@ def print_status(status: Status) -> None:
     for trial in status.failed:
         say(console, f"trial {trial['trial']} failed: {trial['reason']}")
     if status.memory_megabytes is not None:
-        say(console, f"memory of a trial: at most {status.memory_megabytes} MB")
+        of_gpu = "" if status.gpu_megabytes is None else f", {status.gpu_megabytes} MB of a GPU"
+        say(console, f"memory of a trial: at most {status.memory_megabytes} MB{of_gpu}")
     if status.retrains is not None:
         unnamed = "; no winner before all are finished" * (counts.finished < counts.asked)
         say(console, f"retrainings of {status.retrains}{unnamed}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +25,8 @@ class Status:
     """Where a run stands.
 
     ``resumed_by`` is the run to resume for it, a comparison's for its parts; ``driver`` who drives it
-    now, None if nobody does; ``memory_megabytes`` the most a complete trial took: of its GPU, or else of
-    its worker, images and libraries included; ``retrains`` the search whose best it retrains, None for
+    now, None if nobody does; ``memory_megabytes`` the most that the process of a complete
+    trial took, images and libraries included, ``gpu_megabytes`` the most one took of its GPU; ``retrains`` the search whose best it retrains, None for
     a search.
     """
 
@@ -38,6 +39,7 @@ class Status:
     best: dict[str, Any] | None
     driver: str | None
     memory_megabytes: int | None = None
+    gpu_megabytes: int | None = None
     retrains: str | None = None
 
     def to_mapping(self) -> dict[str, Any]:
@@ -74,15 +76,15 @@ def status(directory: RunDirectory) -> Status:
         best=best[0] if best else None,
         driver=directory.driver(),
         retrains=retrains,
-        memory_megabytes=max(
-            (
-                trial.system_attrs[RESULT]["memory_megabytes"]
-                for trial in trials
-                if "memory_megabytes" in trial.system_attrs.get(RESULT, {})
-            ),
-            default=None,
-        ),
+        memory_megabytes=_most(trials, "memory_megabytes"),
+        gpu_megabytes=_most(trials, "gpu_megabytes"),
     )
+
+
+def _most(trials: Sequence[FrozenTrial], name: str) -> int | None:
+    """Return the largest of what complete trials measured under a name, None where none did."""
+    results = [trial.system_attrs.get(RESULT, {}) for trial in trials]
+    return max((result[name] for result in results if name in result), default=None)
 
 
 def best_records(directory: RunDirectory, top: int | None) -> list[dict[str, Any]]:
