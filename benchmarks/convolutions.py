@@ -100,10 +100,10 @@ def bare_step(
                 (one.needs_input_gradient, True, False),
             )
 
-    return _at_once(run, device)
+    return at_once(run, device)
 
 
-def _at_once(run: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def at_once(run: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """Return a run as a training does it there: on a GPU as a graph, or launching would be timed."""
     if device.type != "cuda":
         return run

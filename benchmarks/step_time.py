@@ -6,7 +6,9 @@ Both train the same network on the same images with batches of the same size and
 threads, in turns of some steps, in one process; the figure is the median over turns of the ratio. The
 workers that load the plain loop's images have the machine's other cores to themselves.
 Supervised training is measured against its ceiling, too: its own convolutions run alone in the same
-turns (``convolutions``), and beside it against the device's peak, a large matrix product (``peak``).
+turns (``convolutions``), and beside it against the device's peak, a large matrix product (``peak``). How near
+to the ceiling a step could come at best is told by the least passes over memory that the other layers take
+(``passes``).
 Images are random pixels where they stand for CIFAR-10: a step takes as long whatever they show.
 
 ``--compiled`` measures our step with its networks compiled by torch (inductor, which needs a C++ compiler), too,
@@ -26,6 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.convolutions import bare_step, convolutions_of, matrix_product
+from benchmarks.passes import bare_passes, passes_of
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
 from benchmarks.records import keep
 from benchmarks.turns import discard, in_turns, is_there
@@ -46,6 +49,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CONVOLUTIONS = "convolutions"
 COMPILED = "compiled"
 PEAK = "peak"
+PASSES = "passes"
 MATRIX_SIZES = {"cuda": 8192, "cpu": 1024}
 """Of the matrix product that stands for a device's peak."""
 SECONDS_BETWEEN_TURNS = 0.3
@@ -93,6 +97,8 @@ def measure(
             own = convolutions_of(training.student, _batch(images, batch_size, options.device))
             device = torch.device(options.device)
             loops[f"{CONVOLUTIONS} {precision}"] = bare_step(own, DTYPES[precision], device)
+            others = passes_of(training.student, _batch(images, batch_size, options.device))
+            loops[f"{PASSES} {precision}"] = bare_passes(others, DTYPES[precision], device)
             size = MATRIX_SIZES.get(device.type, 1024)
             loops[f"{PEAK} {precision}"] = matrix_product(size, DTYPES[precision], device)
             of_the_peak[precision] = sum(one.flops for one in own) / (2 * size**3)
@@ -127,6 +133,18 @@ def measure(
             name: round(_median_ratio(taken[f"{CONVOLUTIONS} {precision}"], taken[name]), 2)
             for name, precision in ours.items()
         }
+        row["reachable"] = {
+            name: round(
+                statistics.median(
+                    own / (own + rest)
+                    for own, rest in zip(
+                        taken[f"{CONVOLUTIONS} {name}"], taken[f"{PASSES} {name}"], strict=True
+                    )
+                ),
+                2,
+            )
+            for name in precisions
+        }
         row["of_the_peak"] = {
             name: round(times * _median_ratio(taken[f"{PEAK} {name}"], taken[name]), 3)
             for name, times in of_the_peak.items()
@@ -144,8 +162,11 @@ def as_text(row: dict[str, Any]) -> str:
         f"{name} {share:.2f}" for name, share in row.get("of_the_ceiling", {}).items()
     )
     peak = ", ".join(f"{name} {share:.1%}" for name, share in row.get("of_the_peak", {}).items())
+    reachable = ", ".join(f"{name} {share:.2f}" for name, share in row.get("reachable", {}).items())
     return f"{row['setting']:<8} {row['method']:<13} {spent}; faster than plain: {faster}" + (
-        f"; of the convolutions' ceiling: {ceiling}; of the peak: {peak}" if ceiling else ""
+        f"; of the convolutions' ceiling: {ceiling}; reachable: {reachable}; of the peak: {peak}"
+        if ceiling
+        else ""
     )
 
 

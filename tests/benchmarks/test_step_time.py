@@ -63,6 +63,11 @@ def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, cap
         assert min(row["milliseconds"].values()) > 0
     supervised, mixmatch = made["rows"]
     assert supervised["of_the_ceiling"].keys() == OURS
+    assert supervised["reachable"].keys() == {"float32", "bfloat16"}
+    for precision, share in supervised["reachable"].items():
+        spent = supervised["milliseconds"]
+        own, rest = spent[f"convolutions {precision}"], spent[f"passes {precision}"]
+        assert share == pytest.approx(own / (own + rest), abs=0.01)
     flops = 2.2e8  # of WRN-10-1 on 50 digits, forward and backward
     for precision, share in supervised["of_the_peak"].items():
         spent = supervised["milliseconds"]
