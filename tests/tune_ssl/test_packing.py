@@ -224,6 +224,13 @@ class TestSearch:
         assert [record["algorithm"] for record in asked["records"]] == ["ict", "vat"]
         assert "vat: 4 at once on a GPU, 30 steps/s together, 1000 MB each" in text.getvalue()
 
+    @pytest.mark.parametrize(("asked", "weight"), [("search", 1.0), (0.3, 0.3), (0.0, None)])
+    def test_a_pass_for_entropy_is_measured_where_trials_take_one(self, monkeypatch, asked, weight):
+        found = {"ict": measured([10.0])[0]}
+        _, given, _ = self.share(monkeypatch, found, entropy_min=asked)
+        parameters = [record["parameters"].get("entropy_weight") for record in given["records"]]
+        assert parameters == [weight]
+
     def test_a_failure_says_what_to_do(self, monkeypatch):
         with pytest.raises(UserError, match=r"auto, and no driver; .*--gpus-per-trial 1"):
             self.share(monkeypatch, PackingError("no driver"))

@@ -11,7 +11,7 @@ from search_spaces.joint import Suggestion
 from ssl_core.data.prepare import SplitImages
 from ssl_core.errors import UserError
 from tune_ssl.packing import PackingError, Shapes
-from tune_ssl.run import RunConfig
+from tune_ssl.run import SEARCHED, RunConfig
 from tune_ssl.views.messages import say
 
 if TYPE_CHECKING:
@@ -57,5 +57,9 @@ def with_measured_share(
 
 def _shape_record(config: RunConfig, algorithm: str) -> dict[str, Any]:
     """Return a training that takes as long as a method's trials do."""
-    published = Suggestion(algorithm=algorithm, divergence=None, parameters={})
-    return config.trial_record(published, config.seed) | {"max_steps": LONGER_THAN_MEASURED}
+    weight = 1.0 if config.entropy_min == SEARCHED else float(config.entropy_min)
+    parameters = (
+        {"entropy_weight": weight} if weight else {}
+    )  # with one, some methods take a pass more
+    suggestion = Suggestion(algorithm=algorithm, divergence=None, parameters=parameters)
+    return config.trial_record(suggestion, config.seed) | {"max_steps": LONGER_THAN_MEASURED}
