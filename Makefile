@@ -52,6 +52,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.scale --trials 200 --slots 40 --reopen 1000
 	$(BIN)/python -m benchmarks.step_time --turns 3
 	$(BIN)/python -m benchmarks.trial_start
+	$(BIN)/python -m benchmarks.vmapped
+	$(BIN)/python -m benchmarks.vmapped --device cuda --settings "digits,cifar10"
+	$(BIN)/python -m benchmarks.trial_start --device cuda
 	$(BIN)/python -m benchmarks.step_time --turns 3 --device cuda --settings "digits,cifar10,cifar10 in batches of 512"
 	$(BIN)/python -m benchmarks.packing
 

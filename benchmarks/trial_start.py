@@ -4,7 +4,8 @@
 
 A worker's runner takes up one trial after another, as in a search; the cost of a start is the time from
 the task to the end of the first step, less the median of the steps that follow. The first trial, which
-loads libraries and images, is left out. Resident memory is that of the whole worker at the end.
+loads libraries and images and on a GPU records the step, is left out. Resident memory is the peak of a
+method's last trial, with all its worker holds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from benchmarks.records import keep
 from benchmarks.step_time import SETTINGS, digits, random_images
+from benchmarks.turns import discard, is_there
 from ssl_core.names import ALGORITHM_NAMES
 from tune_ssl.machine import peak_resident_bytes
 from tune_ssl.trial import TrainingFactory
@@ -27,6 +29,8 @@ RECORD = Path(__file__).with_name("trial_start.json")
 def main() -> None:
     """Measure, print, and with ``--record`` write down."""
     options = _options()
+    if not is_there(options.device):
+        return
     for setting in options.settings.split(","):
         dataset, model, batch_size, _ = SETTINGS[setting]
         factory = TrainingFactory(digits() if dataset == "digits" else random_images())
@@ -58,11 +62,13 @@ def started(factory: TrainingFactory, record: dict[str, Any], steps: int) -> flo
     began = time.perf_counter()
     work = factory(record)
     work.run(1)
+    discard(work.finite)  # waits for the device
     first = time.perf_counter() - began
     later = []
     for step in range(2, 2 + steps):
         began = time.perf_counter()
         work.run(step)
+        discard(work.finite)
         later.append(time.perf_counter() - began)
     return first - statistics.median(later)
 
