@@ -1,4 +1,4 @@
-"""A comparison on a real Ray: killed in the middle of a cell, gone on with, equal to an undisturbed one."""
+"""Comparisons on a real Ray: one killed in the middle of a cell and gone on with, one under conditions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.end_to_end.command import Running, ended_trials, outcome_of, run, trials_of
+from tune_ssl.study import RESULT
+from tune_ssl.trial import DIVISION, unpack_correct
 
 pytestmark = pytest.mark.slow
 
@@ -67,3 +70,40 @@ def test_killed_in_its_second_cell_it_goes_on_and_ends_as_if_it_had_not_been(tmp
     assert (told_again.returncode, told_again.stdout) == (0, resumed.stdout)
     assert "ray:" not in told_again.stderr
     assert openings(tmp_path) == 2
+
+
+CONDITIONS = (
+    *("--labels", "30", "--validation", "60", "--labeled-classes", "0,1,2,3,4,5"),
+    *("--class-mismatch", "50", "--unlabeled", "200", "--imbalance", "3"),
+    *("--reshuffle-validation", "--scheduler", "none"),
+)
+
+
+def test_under_realistic_conditions_every_part_has_them(tmp_path: Path):
+    command = ("compare", "--alg", "pi", "--trials", "2", "--seeds", "3", "--max-steps", "18")
+    compared = run(
+        *command, *CONDITIONS, "--no-dashboard", "--format", "json", "--name", "it", cwd=tmp_path
+    )
+    assert compared.returncode == 0, compared.stderr
+    result = json.loads(compared.stdout)
+    test, cells = result["test"], result["cells"]
+    assert result["metric"] == "balanced_accuracy"
+    assert test["classes"] == ["0", "1", "2", "3", "4", "5"]
+    assert set(test["labels"]) == set(range(6))
+    assert openings(tmp_path) == 1
+    draws = [[line["split_seed"] for line in cell["searched"][0]["retrainings"]] for cell in cells]
+    assert draws[0] == draws[1]
+    for cell in cells:
+        vectors = [
+            unpack_correct(line["test_correct"]) for line in cell["searched"][0]["retrainings"]
+        ]
+        of_classes = [
+            np.mean([correct[np.equal(test["labels"], own)] for correct in vectors])
+            for own in range(6)
+        ]
+        assert cell["test"]["mean"] == pytest.approx(np.mean(of_classes), abs=1e-4)
+        assert cell["accuracy"]["mean"] == pytest.approx(np.mean(vectors), abs=1e-4)
+    for part in PARTS[:2]:
+        trials = trials_of(tmp_path / "runs" / "it" / part)
+        divisions = {trial.system_attrs[RESULT][DIVISION] for trial in trials}
+        assert len(divisions) == 2, "each trial has validation images of its own"
