@@ -70,7 +70,7 @@ def _profiled(training: Training) -> StepProfile:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     # On a thread of its own, as it is on a GPU, the backward pass would count for no part.
     on_one_thread = torch.autograd.set_multithreading_enabled(False)
-    with on_one_thread, profile(activities=activities) as profiler:
+    with on_one_thread, profile(activities=activities, acc_events=True) as profiler:
         training.run(training.step + PROFILED_STEPS)
         if on_gpu:
             torch.cuda.synchronize(training.config.device)
