@@ -67,7 +67,7 @@ def measure(setting: str, count: int, options: argparse.Namespace) -> dict[str, 
     labels = torch.randint(CLASSES, (count, BATCH_SIZE), device=device)
     loops = {
         "alone": at_once(one_after_the_other(networks, images, labels), device),
-        "together": at_once(in_one_program(networks, images, labels), device),
+        "together": at_once(in_one_program(networks, images, labels)[0], device),
     }
     taken = in_turns(loops, steps=options.steps, turns=options.turns, device=options.device)
     ratios = [one / other for one, other in zip(taken["together"], taken["alone"], strict=True)]
@@ -96,8 +96,8 @@ def one_after_the_other(
 
 def in_one_program(
     networks: list[WideResNet], images: Tensor, labels: Tensor
-) -> Callable[[], None]:
-    """Return what takes the same steps of copies of the networks, all in one call."""
+) -> tuple[Callable[[], None], dict[str, Tensor]]:
+    """Return what takes the same steps of copies of the networks, all in one call, and their weights."""
     shape = networks[0]
     weights, buffers = stack_module_state(networks)  # type: ignore[arg-type]
     stacked = {name: weight.detach() for name, weight in weights.items()}
@@ -112,8 +112,7 @@ def in_one_program(
         gradients = gradients_of(stacked, buffers, images, labels)
         _descend(list(stacked.values()), [gradients[name] for name in stacked])
 
-    run.weights = stacked  # type: ignore[attr-defined]
-    return run
+    return run, stacked
 
 
 @torch.no_grad()

@@ -176,14 +176,14 @@ MUTANTS = (
     Mutant(
         "oliver: whitened without subtracting the training images' mean",
         "ssl_core/data/augment.py",
-        "(CONTRAST_NORM * rows / norms - mean) @ matrix",
-        "(CONTRAST_NORM * rows / norms) @ matrix",
+        "(CONTRAST_NORM * rows / norms - whitening.mean) @ whitening.scale",
+        "(CONTRAST_NORM * rows / norms) @ whitening.scale",
     ),
     Mutant(
         "oliver: moved before it is whitened",
         "ssl_core/data/augment.py",
-        "view = _moved(normalise(images, normalisation), augmentation, generator)",
-        "view = normalise(_moved(images, augmentation, generator), normalisation)",
+        "view = _moved(normalise(images, preprocessing), augmentation, generator)",
+        "view = normalise(_moved(images, augmentation, generator), preprocessing)",
     ),
     Mutant(
         "oliver: running statistics recomputed before they are evaluated with",
@@ -897,8 +897,8 @@ MUTANTS = (
     Mutant(
         "ema updated before the optimiser's step",
         "ssl_core/training/step.py",
-        'self._optimizer.step()\n        with record_function("ema"):\n            weight = self._inputs.ema_weight if self._by_tensors else self._ema_weight\n            self.ema.move(self.student, weight)',
-        'weight = self._inputs.ema_weight if self._by_tensors else self._ema_weight\n            self.ema.move(self.student, weight)\n        with record_function("ema"):\n            self._optimizer.step()',
+        'self._optimizer.step()\n        with record_function("ema"):\n            weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight\n            self.ema.move(self.student, weight)',
+        'weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight\n            self.ema.move(self.student, weight)\n        with record_function("ema"):\n            self._optimizer.step()',
     ),
     Mutant(
         "a captured step keeps its progress",
@@ -909,20 +909,14 @@ MUTANTS = (
     Mutant(
         "a captured step keeps its learning rate",
         "ssl_core/training/step.py",
-        "if not self._by_tensors:\n            self._set_rate(rate)",
+        "if not self._numbers_on_device:\n            self._set_rate(rate)",
         "self._set_rate(rate)",
     ),
     Mutant(
         "a captured step keeps its average's weight",
         "ssl_core/training/step.py",
-        "weight = self._inputs.ema_weight if self._by_tensors else self._ema_weight",
+        "weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight",
         "weight = self._ema_weight",
-    ),
-    Mutant(
-        "a captured step goes on with the state before a checkpoint was loaded",
-        "ssl_core/training/step.py",
-        'self._term_count = state["term_count"]\n        self._forget_capture()',
-        'self._term_count = state["term_count"]',
     ),
     Mutant(
         "ema buffers stale: statistics not recomputed before evaluation",
@@ -1024,13 +1018,13 @@ MUTANTS = (
     Mutant(
         "a captured step begins again and the sums go on",
         "ssl_core/training/step.py",
-        "        self.finite.fill_(value=True)\n        self.take_mean_terms()",
+        "        self.finite.fill_(value=True)\n        self._clear_terms()",
         "        self.finite.fill_(value=True)",
     ),
     Mutant(
         "a captured step serves where entropy minimisation comes in",
         "ssl_core/training/step.py",
-        "method.entropy_weight > 0,",
+        "tuple(value > 0 for value in numbers.values()),",
         "None,",
     ),
     Mutant(
@@ -1042,7 +1036,7 @@ MUTANTS = (
     Mutant(
         "a captured step serves another batch size",
         "ssl_core/training/step.py",
-        "if field.name not in OF_THE_TRAINING",
+        "if field.name not in (*WRITTEN_ANEW, *UNKNOWN_TO_A_STEP)",
         "if field.name == 'algorithm'",
     ),
     Mutant(
@@ -1060,20 +1054,50 @@ MUTANTS = (
     Mutant(
         "a profiler ends capturing for good",
         "ssl_core/training/step.py",
-        "self._capture, self._replay = kept",
-        "pass",
+        "        finally:\n            self._watched = False",
+        "        finally:\n            pass",
     ),
     Mutant(
         "a profiler watches replays",
         "ssl_core/training/step.py",
-        "self._capture = self._replay = None",
+        "or self._watched",
+        "",
+    ),
+    Mutant(
+        "a step that an error left is served",
+        "ssl_core/training/step.py",
+        "step.whole and ",
+        "",
+    ),
+    Mutant(
+        "a captured step begins again and normalises as before",
+        "ssl_core/training/step.py",
+        "self._preprocessing.write(shared.normalisation)",
         "pass",
     ),
     Mutant(
-        "the steps of all configurations are kept",
-        "ssl_core/training/loop.py",
-        "steps.clear()",
+        "a captured step begins again and is of the configuration before",
+        "ssl_core/training/step.py",
+        "self.algorithm.config = config.method",
         "pass",
+    ),
+    Mutant(
+        "a state is loaded beside what was recorded",
+        "ssl_core/training/step.py",
+        "        self._forget_capture()\n        self.student.load_state_dict",
+        "        self.student.load_state_dict",
+    ),
+    Mutant(
+        "a training goes on after a later one has taken over its step",
+        "ssl_core/training/loop.py",
+        "self._shared_step.beginnings != self._beginning",
+        "False",
+    ),
+    Mutant(
+        "settings: more threads than cores",
+        "tune_ssl/workflows/settings.py",
+        "config.threads > cores",
+        "False",
     ),
     Mutant(
         "a ramp without length is no ramp but nothing",
@@ -1138,7 +1162,7 @@ MUTANTS = (
     Mutant(
         "no weight decay",
         "ssl_core/training/step.py",
-        '{"params": kernels, "weight_decay": 0.0 if by_tensors else config.weight_decay}',
+        '{"params": kernels, "weight_decay": 0.0 if numbers_on_device else config.weight_decay}',
         '{"params": kernels, "weight_decay": 0.0}',
     ),
     Mutant(

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -241,7 +241,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _train(task: Mapping[str, Any]) -> None:
+def _train(task: Mapping[str, Any], answers: TextIO) -> None:
     """Train for some seconds once told to, and say how many steps that were. A process's whole life."""
     from ssl_core.training.config import TrainingConfig
     from ssl_core.training.loop import Training, set_threads
@@ -252,7 +252,7 @@ def _train(task: Mapping[str, Any]) -> None:
     training.run(WARM_UP_STEPS)
     training.report()  # its memory counts: two networks and large batches
     assert training.finite is not None  # waits for the device
-    print(READY, flush=True)
+    print(READY, file=answers, flush=True)
     sys.stdin.readline()
     began = time.monotonic()
     training.run(config.max_steps, seconds=task["seconds"])
@@ -260,7 +260,8 @@ def _train(task: Mapping[str, Any]) -> None:
     spent = time.monotonic() - began
     rate = (training.step - WARM_UP_STEPS) / spent
     megabytes = peak_megabytes(config.device)
-    print(json.dumps({"steps_per_second": rate, "megabytes": megabytes}), flush=True)
+    found = {"steps_per_second": rate, "megabytes": megabytes}
+    print(json.dumps(found), file=answers, flush=True)
 
 
 def peak_megabytes(device: str) -> int:
@@ -327,10 +328,16 @@ def _remember(key: str, packing: Packing) -> None:
     written.replace(path)
 
 
-if __name__ == "__main__":
+def _main() -> None:
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     try:
-        _train(json.loads(sys.argv[1]))
+        _train(json.loads(sys.argv[1]), answers)
     except Exception as error:
         if not machine.is_out_of_memory(error):
             raise
-        print(OUT_OF_MEMORY, flush=True)
+        print(OUT_OF_MEMORY, file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _main()

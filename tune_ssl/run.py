@@ -170,12 +170,6 @@ class RunConfig:
         for name in ("threads", "concurrency"):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), 1)
-        whole = max(1, int(self.cpus_per_trial))
-        if self.threads is not None and self.threads > whole:
-            raise UserError(
-                f"threads is {self.threads} with cpus-per-trial {self.cpus_per_trial:g}; allowed: 1 to {whole}, "
-                "because a trial uses the cores it is given and no others; raise --cpus-per-trial too."
-            )
         if self.storage is not None:
             check_text("storage", self.storage)
         if self.warm_start is not None:

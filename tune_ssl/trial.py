@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -94,7 +94,7 @@ class TrainingFactory:
         self._gpu_share = gpu_share
         self._checksum = checksum(shared.images)
         self._stores: dict[str, Any] = {}
-        self._steps: dict[Hashable, Any] = {}
+        self._kept: Any = None  # a captured step; torch is loaded later
 
     def __call__(self, record: Mapping[str, Any]) -> TrainingWork:
         """Return the training a flat configuration describes."""
@@ -110,16 +110,18 @@ class TrainingFactory:
         from ssl_core.data.store import ImageStore
         from ssl_core.training.config import TrainingConfig
         from ssl_core.training.device import limit_memory
+        from ssl_core.training.step import KeptStep
 
         assert drawn.images is self._shared.images
         config = TrainingConfig.from_record(record)
         store = self._stores.get(config.device)
         if store is None:
             self.verify()
+            self._kept = self._kept or KeptStep()
             limit_memory(config.device, self._gpu_share or 1.0, PROCESS_MEGABYTES * 2**20)
             store = self._stores[config.device] = ImageStore(self._shared.images, config.device)
         return TrainingWork(
-            config, divided(drawn, config.data), store, self._checksum, steps=self._steps
+            config, divided(drawn, config.data), store, self._checksum, kept=self._kept
         )
 
     def verify(self) -> None:
@@ -155,7 +157,7 @@ class TrainingWork:
     """A training, measured on its validation images.
 
     Args:
-        steps: captured, kept from training to training; see ``Training``.
+        kept: the step that is kept from training to training; see ``Training``.
     """
 
     def __init__(
@@ -165,7 +167,7 @@ class TrainingWork:
         store: Any,
         checksum: int,
         *,
-        steps: dict[Hashable, Any] | None = None,
+        kept: Any = None,
     ) -> None:
         from ssl_core.training.loop import Training, set_threads
 
@@ -174,7 +176,7 @@ class TrainingWork:
         self._metric = config.metric
         self._model = config.model
         self._shared = shared
-        self._training = Training(config, shared, store, steps=steps)
+        self._training = Training(config, shared, store, kept=kept)
         self._store = store
         self._checksum = checksum
         self._measuring: Iterator[TrainingReport | None] | None = None

@@ -67,6 +67,7 @@ class Algorithm(Protocol):
 
     labeled_views: int
     unlabeled_views: int
+    config: Any
     numbers: Any
 
     def __call__(
@@ -87,10 +88,10 @@ class Algorithm(Protocol):
 
 def numbers_of(config: AlgorithmConfig) -> dict[str, float]:
     """Return the real-valued hyperparameters of an algorithm's Config, by name."""
+    fields = dataclasses.fields(config)
+    assert all(isinstance(field.type, str) for field in fields)  # as annotations are in the future
     return {
-        field.name: float(getattr(config, field.name))
-        for field in dataclasses.fields(config)
-        if field.type == "float"
+        field.name: float(getattr(config, field.name)) for field in fields if field.type == "float"
     }
 
 

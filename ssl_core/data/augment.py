@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,7 +11,6 @@ from ssl_core.data.recipe import (
     CONTRAST_NORM,
     SMALLEST_NORM,
     Augmentation,
-    Normalisation,
     Preprocessing,
     Whitening,
 )
@@ -21,7 +19,7 @@ from ssl_core.data.recipe import (
 def augmented_view(
     images: Tensor,
     augmentation: Augmentation,
-    normalisation: Preprocessing,
+    preprocessing: Preprocessing | PreprocessingTensors,
     generator: torch.Generator,
 ) -> Tensor:
     """Return one new view (B, channels, height, width) float32 of uint8 images.
@@ -30,10 +28,12 @@ def augmented_view(
     network then sees a mirrored whitened image, not a whitened mirrored one. Of channels that are
     normalised one by one, the order changes nothing, and uint8 moves faster.
     """
-    if isinstance(normalisation, Whitening):
-        view = _moved(normalise(images, normalisation), augmentation, generator)
+    if not isinstance(preprocessing, PreprocessingTensors):
+        preprocessing = _sent_once(preprocessing, images.device)
+    if preprocessing.whitens:
+        view = _moved(normalise(images, preprocessing), augmentation, generator)
     else:
-        view = normalise(_moved(images, augmentation, generator), normalisation)
+        view = normalise(_moved(images, augmentation, generator), preprocessing)
     return add_noise(view, augmentation.noise, generator) if augmentation.noise > 0 else view
 
 
@@ -43,51 +43,64 @@ def _moved(images: Tensor, augmentation: Augmentation, generator: torch.Generato
     return random_shift(images, augmentation.max_shift, generator)
 
 
-def normalise(images: Tensor, normalisation: Preprocessing) -> Tensor:
+def normalise(images: Tensor, preprocessing: Preprocessing | PreprocessingTensors) -> Tensor:
     """Return uint8 images (B, channels, height, width) as a network's input, float32."""
-    if isinstance(normalisation, Whitening):
-        return _whiten(images, normalisation)
-    mean, std = _constants(normalisation, images.device)
-    return (images.to(torch.float32) - mean) / std
+    if not isinstance(preprocessing, PreprocessingTensors):
+        preprocessing = _sent_once(preprocessing, images.device)
+    if preprocessing.whitens:
+        return _whiten(images, preprocessing)
+    return (images.to(torch.float32) - preprocessing.mean) / preprocessing.scale
 
 
-def _whiten(images: Tensor, whitening: Whitening) -> Tensor:
+class PreprocessingTensors:
+    """A preprocessing on a device, in tensors whose place never changes: a captured step reads them.
+
+    Attributes:
+        whitens: whether it is a ``Whitening``.
+        mean: (1, channels, 1, 1), or (d,).
+        scale: (1, channels, 1, 1), the deviation, or (d, d), the whitening's matrix.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
+        self.whitens = isinstance(preprocessing, Whitening)
+        self.mean, self.scale = (part.to(device) for part in _parts(preprocessing))
+
+    def write(self, preprocessing: Preprocessing) -> None:
+        """Become another preprocessing of the same kind and shapes."""
+        mean, scale = _parts(preprocessing)
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+
+
+def _parts(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Return mean and scale on the CPU, copied: many trials of a host share a whitening's arrays."""
+    if isinstance(preprocessing, Whitening):
+        return torch.tensor(preprocessing.mean), torch.tensor(preprocessing.matrix)
+    mean, std = (torch.tensor(values) for values in (preprocessing.mean, preprocessing.std))
+    return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+
+
+_SENT: WeakKeyDictionary[Preprocessing, dict[torch.device, PreprocessingTensors]] = (
+    WeakKeyDictionary()
+)
+
+
+def _sent_once(preprocessing: Preprocessing, device: torch.device) -> PreprocessingTensors:
+    """Return a preprocessing's tensors, kept as long as itself: sent there once, not for each batch."""
+    known = _SENT.setdefault(preprocessing, {})
+    if device not in known:
+        known[device] = PreprocessingTensors(preprocessing, device)
+    return known[device]
+
+
+def _whiten(images: Tensor, whitening: PreprocessingTensors) -> Tensor:
     """Return images after global contrast normalisation and ZCA whitening; see ``Whitening``."""
-    mean, matrix = _whitening_tensors(whitening, images.device)
     rows = images.flatten(1).to(torch.float32)
     rows = rows - rows.mean(dim=1, keepdim=True)
     norms = rows.norm(dim=1, keepdim=True)
     norms = torch.where(norms < SMALLEST_NORM, torch.ones_like(norms), norms)
-    whitened: Tensor = (CONTRAST_NORM * rows / norms - mean) @ matrix
+    whitened: Tensor = (CONTRAST_NORM * rows / norms - whitening.mean) @ whitening.scale
     return whitened.view(images.shape)
-
-
-_ON_DEVICES: WeakKeyDictionary[Whitening, dict[torch.device, tuple[Tensor, Tensor]]] = (
-    WeakKeyDictionary()
-)
-"""Kept as long as the whitening itself: a captured step goes on reading where they lie."""
-
-
-def _whitening_tensors(whitening: Whitening, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean (d,) and matrix (d, d) on the device: sent there once, not each step."""
-    known = _ON_DEVICES.setdefault(whitening, {})
-    if device not in known:
-        # Copied: what many trials of a host share must not be written through a tensor.
-        mean, matrix = (
-            torch.tensor(array, device=device) for array in (whitening.mean, whitening.matrix)
-        )
-        known[device] = (mean, matrix)
-    return known[device]
-
-
-@cache
-def _constants(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation (1, channels, 1, 1) on the device: sent there once, not each step."""
-    mean, std = (
-        torch.tensor(values, device=device).view(1, -1, 1, 1)
-        for values in (normalisation.mean, normalisation.std)
-    )
-    return mean, std
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -31,9 +31,8 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     network.train()
     with _momentum(norms, 0.0):
         for number, images in enumerate(batches):
-            for (
-                norm
-            ) in norms:  # a cumulative mean; momentum None would ask the device for the number
+            # A cumulative mean: momentum None would ask the device for its number.
+            for norm in norms:
                 norm.momentum = 1.0 / (number + 1)
             network(images)
 

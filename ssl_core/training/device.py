@@ -5,8 +5,15 @@ from __future__ import annotations
 import torch
 
 
+def forget_peak(device: str) -> None:
+    """Give back what nobody uses of a GPU, and let ``peak_device_bytes`` begin anew."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_device_bytes(device: str) -> int:
-    """Return the most memory taken of a GPU since the last training began; 0 on others.
+    """Return the most memory taken of a GPU since ``forget_peak``; 0 on others.
 
     What torch has reserved, which is what ``limit_memory`` limits: more than its tensors take.
     """

@@ -6,7 +6,7 @@ import copy
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from ssl_core.training.capture import Capture, cuda_graph
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.evaluate import Evaluation, evaluate_in_parts
 from ssl_core.training.seeds import generator_for
-from ssl_core.training.step import Step, step_key
+from ssl_core.training.step import KeptStep, Step
 
 STATISTICS_BATCHES = 8
 STEPS_AHEAD = 8
@@ -56,9 +56,8 @@ class Training:
         store: of the images, on the configuration's device; None to make one.
         capture: records the step, to be repeated without Python; None for every step anew. Left
             out, a CUDA device captures and others do not.
-        steps: the captured step of whoever trains one configuration after the other. The training takes
-            it over where it is the same, and leaves its own there for the next, of which there must be
-            none before this one has ended.
+        kept: where whoever trains one configuration after the other keeps their captured step. A training
+            that takes it over ends the one before.
     """
 
     def __init__(
@@ -68,20 +67,19 @@ class Training:
         store: ImageStore | None = None,
         *,
         capture: Capture | Literal["auto"] | None = "auto",
-        steps: dict[Hashable, Step] | None = None,
+        kept: KeptStep | None = None,
     ) -> None:
         self.config = config
         self.step = 0
         self._shared = shared
         self._device = torch.device(config.device)
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
         self._store = store or ImageStore(shared.images, self._device)
         self._labels = torch.from_numpy(shared.labels.copy())
         if capture == "auto":
             on_gpu = self._device.type == "cuda"
             capture = functools.partial(cuda_graph, device=self._device) if on_gpu else None
-        self._device_step = _step_for(config, shared, self._store, capture, steps)
+        self._shared_step = (kept or KeptStep()).taken_for(config, shared, self._store, capture)
+        self._beginning = self._shared_step.beginnings
         self._schedule = LEARNING_RATE_SCHEDULES[config.lr_schedule]
         self._labeled_order = ShuffledPasses(
             len(shared.labeled), config.batch_size, generator_for(config.seed, "labeled_order")
@@ -91,6 +89,12 @@ class Training:
             config.batch_size * config.unlabeled_ratio,
             generator_for(config.seed, "unlabeled_order"),
         )
+
+    @property
+    def _device_step(self) -> Step:
+        if self._shared_step.beginnings != self._beginning:
+            raise RuntimeError("this training has ended: a later one has taken over its step")
+        return self._shared_step
 
     @property
     def student(self) -> nn.Module:
@@ -221,25 +225,6 @@ class Training:
                 augmented_view(images, shared.augmentation, shared.normalisation, generator)
             )
         return batches
-
-
-def _step_for(
-    config: TrainingConfig,
-    shared: SplitImages,
-    store: ImageStore,
-    capture: Capture | None,
-    steps: dict[Hashable, Step] | None,
-) -> Step:
-    """Return a training's step, at its beginning: the kept one where that is the same, or a new one."""
-    if capture is None or steps is None:
-        return Step(config, shared, store, capture)
-    key = step_key(config, shared, store)
-    if key in steps:
-        steps[key].begin_again(config, shared)
-    else:
-        steps.clear()  # first, or the memory of both were needed
-        steps[key] = Step(config, shared, store, capture)
-    return steps[key]
 
 
 def set_threads(threads: int) -> None:

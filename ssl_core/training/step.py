@@ -21,57 +21,50 @@ from torch.profiler import record_function
 
 from ssl_core.algorithms import ALGORITHMS, Algorithm, Batch, LossTerms
 from ssl_core.algorithms.common import numbers_of
-from ssl_core.data.augment import augmented_view
+from ssl_core.data.augment import PreprocessingTensors, augmented_view
 from ssl_core.data.prepare import SplitImages
+from ssl_core.data.recipe import Preprocessing, Whitening
 from ssl_core.data.store import ImageStore
 from ssl_core.models.batch_norm import batch_norms, update_statistics
 from ssl_core.models.ema import EMA, decay_from_horizon
 from ssl_core.models.wide_resnet import build_model
 from ssl_core.training.capture import WARM_UP_STEPS, Capture, side_stream
 from ssl_core.training.config import TrainingConfig
+from ssl_core.training.device import forget_peak
 from ssl_core.training.inputs import StepInputs
 from ssl_core.training.seeds import generator_for
 
 STEP_PARTS = ("batch", "losses", "backward", "optimizer", "ema", "sums")
 """What a step consists of, as a profiler names it."""
-STREAMS = (
+DRAWN_ON_DEVICE = (
     "labeled_augmentation",
     "further_labeled_views",
     "unlabeled_augmentation",
     "method",
 )
-"""Of randomness, drawn on the device."""
-OF_THE_TRAINING = frozenset(
-    {
-        *(
-            "method",
-            "learning_rate",
-            "weight_decay",
-            "ema_horizon",
-        ),  # numbers: written, not recorded
-        *("data", "max_steps", "lr_schedule", "metric", "seed", "protocol"),  # no step knows them
-    }
-)
-"""Fields of a configuration in which two trainings of one captured step may differ."""
+"""Streams of randomness that a step draws from."""
+WRITTEN_ANEW = ("method", "learning_rate", "weight_decay", "ema_horizon", "seed")
+"""Fields of a configuration that ``begin_again`` writes, the method's real numbers among them."""
+UNKNOWN_TO_A_STEP = ("data", "max_steps", "lr_schedule", "metric", "protocol")
 
 
 def step_key(config: TrainingConfig, shared: SplitImages, store: ImageStore) -> Hashable:
     """Return what a captured step depends on, beside the numbers that ``begin_again`` writes anew."""
     method = config.method
     numbers = numbers_of(method)
+    settings = [
+        field.name
+        for field in dataclasses.fields(config)
+        if field.name not in (*WRITTEN_ANEW, *UNKNOWN_TO_A_STEP)
+    ]
+    structure = [field.name for field in dataclasses.fields(method) if field.name not in numbers]
+    whitens = isinstance(shared.normalisation, Whitening)
     return (
-        tuple(
-            (field.name, getattr(config, field.name))
-            for field in dataclasses.fields(config)
-            if field.name not in OF_THE_TRAINING
-        ),
-        tuple(
-            (field.name, getattr(method, field.name))
-            for field in dataclasses.fields(method)
-            if field.name not in numbers
-        ),
-        method.entropy_weight > 0,  # without it there is no such term, and for some no such pass
-        (shared.num_classes, shared.augmentation, shared.normalisation, store),
+        tuple((name, getattr(config, name)) for name in settings),
+        tuple((name, getattr(method, name)) for name in structure),
+        # A number may switch a term off, or a pass.
+        tuple(value > 0 for value in numbers.values()),
+        (shared.num_classes, shared.augmentation, whitens, store),
     )
 
 
@@ -80,6 +73,10 @@ class Step:
 
     Args:
         capture: records the step; None to do every step anew.
+
+    Attributes:
+        beginnings: how many trainings it has served, this one included.
+        whole: False while a step is taken or a state loaded, and ever after where that failed.
     """
 
     def __init__(
@@ -89,12 +86,17 @@ class Step:
         store: ImageStore,
         capture: Capture | None,
     ) -> None:
-        self._config = config  # of the first training: no number is read from it within a step
-        self._augmentation, self._normalisation = shared.augmentation, shared.normalisation
+        self.beginnings = 1
+        self.whole = True
+        self._config = config
         self._store = store
         self._capture = capture
-        self._by_tensors = capture is not None  # for good: the optimiser is made for one of both
+        self._numbers_on_device = capture is not None
         self._device = torch.device(config.device)
+        self._augmentation = shared.augmentation
+        self._preprocessing: Preprocessing | PreprocessingTensors = shared.normalisation
+        if self._numbers_on_device:
+            self._preprocessing = PreprocessingTensors(shared.normalisation, self._device)
         self.student: nn.Module = _initial_network(config, shared).to(self._device)
         self.ema = EMA(self.student, decay_from_horizon(config.ema_horizon))
         self.algorithm: Algorithm = ALGORITHMS[config.algorithm].Algorithm(config.method)
@@ -103,11 +105,11 @@ class Step:
             self.algorithm.unlabeled_views, 0 if config.batch_norm_momentum is None else 1
         )
         self._generators = {
-            stream: generator_for(config.seed, stream, self._device) for stream in STREAMS
+            stream: generator_for(config.seed, stream, self._device) for stream in DRAWN_ON_DEVICE
         }
         self._inputs = StepInputs(config.batch_size, self.num_unlabeled, self._device)
         self._numbers: dict[str, Tensor] = {}
-        if self._by_tensors:
+        if self._numbers_on_device:
             self._numbers = {
                 name: torch.tensor(value, device=self._device)
                 for name, value in _numbers(config).items()
@@ -118,14 +120,18 @@ class Step:
         self._kernels: list[Tensor] = [
             weight for weight in self.student.parameters() if weight.dim() > 1
         ]
-        self._optimizer = _make_optimizer(config, self.student, by_tensors=self._by_tensors)
+        self._optimizer = _make_optimizer(
+            config, self.student, numbers_on_device=self._numbers_on_device
+        )
+        if self._numbers_on_device:
+            self._set_rate(self._inputs.rate)
         self._ema_weight = 0.0
         self.finite = torch.ones((), dtype=torch.bool, device=self._device)
         self._term_sums: dict[str, Tensor] = {}
         self._term_count = 0
+        self._watched = False
         self._replay: Callable[[], None] | None = None
         self._steps_before_capture = WARM_UP_STEPS
-        self._forget_capture()
 
     @property
     def num_unlabeled(self) -> int:
@@ -139,6 +145,11 @@ class Step:
 
         Everything is written where it was, so that what was recorded serves on.
         """
+        self.beginnings += 1
+        self._config = config
+        self.algorithm.config = config.method
+        assert isinstance(self._preprocessing, PreprocessingTensors)
+        self._preprocessing.write(shared.normalisation)
         initial = _initial_network(config, shared).state_dict()
         self.student.load_state_dict(initial)
         self.ema.network.load_state_dict(initial)
@@ -153,7 +164,7 @@ class Step:
             for moment in moments.values():
                 moment.zero_()
         self.finite.fill_(value=True)
-        self.take_mean_terms()
+        self._clear_terms()
 
     def give(
         self,
@@ -174,7 +185,7 @@ class Step:
             rate: the learning rate.
         """
         self._ema_weight = self.ema.next_weight()
-        if not self._by_tensors:
+        if not self._numbers_on_device:
             self._set_rate(rate)
         self._inputs.give(
             labeled,
@@ -187,27 +198,32 @@ class Step:
 
     def take(self) -> None:
         """Train on what was given."""
-        if self._capture is None:
+        self.whole = False
+        if self._capture is None or self._watched:
             self._step()
         elif self._replay is not None:
             self._replay()
         elif self._steps_before_capture > 0:
-            self._steps_before_capture -= 1
             with side_stream(self._device):
                 self._step()
+            self._steps_before_capture -= 1
         else:
             self._replay = self._capture(self._step, self._generators.values())
             self._replay()
         self._term_count += 1
+        self.whole = True
 
     def take_mean_terms(self) -> dict[str, float]:
         """Return the terms' means since the last call, and begin anew. Waits for the device."""
         count = max(self._term_count, 1)
         means = {name: float(value) / count for name, value in self._term_sums.items()}
+        self._clear_terms()
+        return means
+
+    def _clear_terms(self) -> None:
         for value in self._term_sums.values():
             value.zero_()
         self._term_count = 0
-        return means
 
     def state_dict(self) -> dict[str, Any]:
         """Return all the next steps depend on, as tensors and plain values."""
@@ -226,6 +242,8 @@ class Step:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state, which is taken over and not copied; other keys are left alone."""
+        self.whole = False
+        self._forget_capture()
         self.student.load_state_dict(state["student"])
         self.ema.network.load_state_dict(state["ema"])
         self.ema.updates = state["ema_updates"]
@@ -235,7 +253,7 @@ class Step:
         self.finite = state["finite"].to(self._device)
         self._term_sums = {name: term.to(self._device) for name, term in state["term_sums"].items()}
         self._term_count = state["term_count"]
-        self._forget_capture()
+        self.whole = True
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
         """Take over moments and rate; the decay depends on who does it, here or there."""
@@ -245,23 +263,22 @@ class Step:
             for group, theirs in zip(own, state["param_groups"], strict=True)
         ]
         self._optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+        if self._numbers_on_device:
+            self._set_rate(self._inputs.rate)
 
     @contextmanager
     def uncaptured(self) -> Iterator[None]:
         """Do steps anew within the context; what was recorded goes on after it."""
-        kept = self._capture, self._replay
-        self._capture = self._replay = None
+        self._watched = True
         try:
             yield
         finally:
-            self._capture, self._replay = kept
+            self._watched = False
 
     def _forget_capture(self) -> None:
         """What was recorded reads and writes where the state was before."""
         self._replay = None
         self._steps_before_capture = WARM_UP_STEPS
-        if self._by_tensors:
-            self._set_rate(self._inputs.rate)
 
     def _set_rate(self, rate: float | Tensor) -> None:
         for group in self._optimizer.param_groups:
@@ -285,11 +302,11 @@ class Step:
         if self._config.batch_norm_momentum is not None:
             self._move_statistics(batch, self._config.batch_norm_momentum)
         with record_function("optimizer"):
-            if self._by_tensors:
+            if self._numbers_on_device:
                 self._decay_weights()
             self._optimizer.step()
         with record_function("ema"):
-            weight = self._inputs.ema_weight if self._by_tensors else self._ema_weight
+            weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight
             self.ema.move(self.student, weight)
         with record_function("sums"):
             self._record(terms)
@@ -316,7 +333,7 @@ class Step:
     def _views(self, images: Tensor, count: int, stream: str) -> tuple[Tensor, ...]:
         generator = self._generators[stream]
         return tuple(
-            augmented_view(images, self._augmentation, self._normalisation, generator)
+            augmented_view(images, self._augmentation, self._preprocessing, generator)
             for _ in range(count)
         )
 
@@ -337,7 +354,7 @@ class Step:
         if self._config.optimizer == "adamw":
             torch._foreach_mul_(self._kernels, 1.0 - self._inputs.rate * decay)
         else:
-            gradients = [kernel.grad for kernel in self._kernels if kernel.grad is not None]
+            gradients = [_gradient(kernel) for kernel in self._kernels]
             torch._foreach_add_(gradients, list(torch._foreach_mul(self._kernels, decay)))
 
     def _record(self, terms: LossTerms) -> None:
@@ -362,6 +379,43 @@ class Step:
         )
 
 
+class KeptStep:
+    """The captured step of whoever trains one configuration after another, one at a time."""
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._step: Step | None = None
+
+    def taken_for(
+        self,
+        config: TrainingConfig,
+        shared: SplitImages,
+        store: ImageStore,
+        capture: Capture | None,
+    ) -> Step:
+        """Return a training's step, at its beginning: the kept one where that is the same, or a new one.
+
+        What is not captured is made anew and not kept, and so is what was left by an error.
+        """
+        key = None if capture is None else step_key(config, shared, store)
+        step, self._step = self._step, None
+        if step is not None and step.whole and self._key == key:
+            forget_peak(config.device)
+            step.begin_again(config, shared)
+        else:
+            step = None  # first, or the memory of both would be needed
+            forget_peak(config.device)
+            step = Step(config, shared, store, capture)
+        if capture is not None:
+            self._key, self._step = key, step
+        return step
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
+
+
 def _initial_network(config: TrainingConfig, shared: SplitImages) -> nn.Module:
     return build_model(
         config.model,
@@ -377,16 +431,16 @@ def _numbers(config: TrainingConfig) -> dict[str, float]:
 
 
 def _make_optimizer(
-    config: TrainingConfig, network: nn.Module, *, by_tensors: bool
+    config: TrainingConfig, network: nn.Module, *, numbers_on_device: bool
 ) -> torch.optim.Optimizer:
     """Return the optimiser; weight decay acts on kernels, not on BatchNorm or biases.
 
-    A step whose numbers are tensors decays them itself.
+    A step whose numbers are on the device decays them itself.
     """
     kernels = [parameter for parameter in network.parameters() if parameter.dim() > 1]
     others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
     groups = [
-        {"params": kernels, "weight_decay": 0.0 if by_tensors else config.weight_decay},
+        {"params": kernels, "weight_decay": 0.0 if numbers_on_device else config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     if config.optimizer == "sgd":
@@ -394,4 +448,4 @@ def _make_optimizer(
             groups, lr=config.learning_rate, momentum=0.9, nesterov=True, fused=True
         )
     make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return make(groups, lr=config.learning_rate, fused=True, capturable=by_tensors)
+    return make(groups, lr=config.learning_rate, fused=True, capturable=numbers_on_device)

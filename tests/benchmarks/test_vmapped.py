@@ -21,7 +21,7 @@ def test_both_ways_take_the_same_steps(monkeypatch):
     ]
     images, labels = torch.randn(3, 8, 1, 8, 8), torch.randint(10, (3, 8))
     before = networks[0].classifier.weight.clone()
-    together = vmapped.in_one_program(networks, images, labels)
+    together, weights = vmapped.in_one_program(networks, images, labels)
     alone = vmapped.one_after_the_other(networks, images, labels)
     for run in (together, alone):
         run()
@@ -29,7 +29,7 @@ def test_both_ways_take_the_same_steps(monkeypatch):
     assert not torch.allclose(networks[0].classifier.weight, before)
     for number, network in enumerate(networks):
         for name, weight in network.named_parameters():
-            theirs = together.weights[name][number]
+            theirs = weights[name][number]
             torch.testing.assert_close(theirs, weight.detach(), rtol=1e-3, atol=1e-4)
 
 

@@ -8,7 +8,8 @@ schedule's value, a count) would stay as it was, and the weights would differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+import copy
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -20,12 +21,12 @@ from torch.utils._pytree import tree_leaves
 from ssl_core.algorithms import ALGORITHMS
 from ssl_core.algorithms.common import numbers_of
 from ssl_core.data.config import DataConfig
-from ssl_core.data.prepare import prepare
+from ssl_core.data.prepare import divided, prepare
 from ssl_core.data.store import ImageStore
 from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.training.config import TRAINING_PARAMETERS, TrainingConfig
 from ssl_core.training.loop import Training
-from ssl_core.training.step import Step
+from ssl_core.training.step import KeptStep, Step
 
 FROM_THE_DEVICE = torch.ops.aten._local_scalar_dense.default
 """The operator behind item(), float() and bool() of a tensor: the CPU waits for the device."""
@@ -116,13 +117,13 @@ class Worker:
     def __init__(self) -> None:
         self._shared = prepare(DataConfig(dataset="digits", num_labels=20, num_validation=400))
         self._store = TorchStore(self._shared.images)
-        self._steps: dict[Hashable, Step] = {}
+        self._kept = KeptStep()
 
-    def training(self, algorithm: str, capture: Any = None, **changes: Any) -> Training:
+    def training(self, algorithm: str, **changes: Any) -> Training:
         record = {"algorithm": algorithm, "max_steps": 24, "batch_size": 8, "seed": 3} | changes
         config = TrainingConfig.from_record(record)
-        capture = capture or recording
-        return Training(config, self._shared, self._store, capture=capture, steps=self._steps)
+        shared = divided(self._shared, config.data)
+        return Training(config, shared, self._store, capture=recording, kept=self._kept)
 
 
 def anew(step: Callable[[], None], generators: Iterable[torch.Generator]) -> Callable[[], None]:
@@ -205,7 +206,12 @@ OTHER_NUMBERS = {
     "ema_horizon": 7.0,
     "learning_rate": 5e-3,
 }
-SOME_NUMBERS = {"unlabeled_weight": 8.0, "entropy_weight": 0.1, "weight_decay": 0.0}
+SOME_NUMBERS = {
+    "unlabeled_weight": 8.0,
+    "ramp_fraction": 0.4,
+    "entropy_weight": 0.1,
+    "weight_decay": 0.0,
+}
 
 
 def of_its_own(numbers: dict[str, float], algorithm: str) -> dict[str, float]:
@@ -245,17 +251,17 @@ def test_every_number_of_every_method_is_other_in_that_test():
 
 
 @pytest.mark.parametrize("algorithm", ["supervised", "vat", "mixmatch"])
-def test_a_ramp_without_length_and_one_with_share_a_step(algorithm):
+def test_ramps_of_any_length_are_read_anew_and_none_is_a_step_of_its_own(algorithm):
     captures.clear()
     worker = Worker()
-    for ramp in (0.4, 0.0, 1.0):
+    for ramp in (0.4, 1.0, 0.0):
         parameters = {} if algorithm == "supervised" else {"ramp_fraction": ramp}
         served = worker.training(algorithm, parameters=parameters)
         alone = training(algorithm, anew, parameters=parameters)
         for run in (served, alone):
             run.run(8)
         assert same(served, alone)
-    assert len(captures) == 1
+    assert len(captures) == (1 if algorithm == "supervised" else 2)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +308,120 @@ def test_a_training_that_ended_badly_leaves_a_step_that_serves_the_next():
     assert len(captures) == 1
 
 
+def fails(*args: Any, **kwargs: Any) -> None:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3, 8])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_trials_that_run_out_of_memory_leave_nothing_to_the_next(monkeypatch, optimizer, after):
+    worker = Worker()
+    for _ in range(3):
+        failing = worker.training("mean_teacher", optimizer=optimizer)
+        failing.run(after)
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.autograd, "backward", fails)
+            patched.setattr(failing._device_step, "_replay", fails if after > 3 else None)
+            with pytest.raises(torch.OutOfMemoryError):
+                failing.run(12)
+    served = worker.training("mean_teacher", optimizer=optimizer)
+    alone = training("mean_teacher", anew, optimizer=optimizer)
+    for run in (served, alone):
+        run.run(12)
+    assert same(served, alone)
+
+
+def test_so_does_one_whose_optimiser_has_no_memory_for_half_of_its_moments(monkeypatch):
+    worker = Worker()
+    failing = worker.training("mean_teacher")
+    zeros, made = torch.zeros_like, []
+
+    def some(*args: Any, **kwargs: Any) -> Tensor:
+        if len(made) == 3:
+            fails()
+        made.append(zeros(*args, **kwargs))
+        return made[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "zeros_like", some)
+        with pytest.raises(torch.OutOfMemoryError):
+            failing.run(1)
+    assert len(made) == 3
+    served, alone = worker.training("mean_teacher"), training("mean_teacher", anew)
+    for run in (served, alone):
+        run.run(12)
+    assert same(served, alone)
+
+
+def test_so_does_one_that_could_not_be_continued():
+    worker = Worker()
+    first = worker.training("mean_teacher")
+    first.run(8)
+    state = first.state_dict()
+    state["finite"] = None
+    with pytest.raises(AttributeError):
+        first.load_state_dict(state)
+    served, alone = worker.training("mean_teacher"), training("mean_teacher", anew)
+    for run in (served, alone):
+        run.run(12)
+    assert same(served, alone)
+
+
+def test_a_training_whose_step_serves_another_has_ended():
+    worker = Worker()
+    first = worker.training("ict")
+    first.run(8)
+    second = worker.training("ict", seed=4)
+    for use in (
+        lambda: first.run(9),
+        lambda: first.report(),
+        lambda: first.state_dict(),
+        lambda: first.evaluated_network,
+        lambda: first.finite,
+    ):
+        with pytest.raises(RuntimeError, match="a later one has taken over its step"):
+            use()
+    second.run(9)
+
+
+def test_a_served_training_is_of_its_own_configuration():
+    worker = Worker()
+    worker.training("ict").run(8)
+    served = worker.training("ict", parameters={"unlabeled_weight": 3.0})
+    assert served.algorithm.config.unlabeled_weight == 3.0
+
+
+@pytest.mark.parametrize("normalisation", ["channels", "zca"])
+def test_a_step_serves_other_images_labels_and_what_they_are_normalised_by(normalisation):
+    captures.clear()
+    worker = Worker()
+    changes = {"normalisation": normalisation, "division_seed": 1}
+    if normalisation == "zca":
+        changes["evaluate"] = "student"
+    worker.training("ict", **changes).run(8)
+    first = worker.training("ict", **changes)
+    changes["division_seed"] = 2
+    served, alone = worker.training("ict", **changes), training("ict", anew, **changes)
+    assert served._shared.normalisation != first._shared.normalisation
+    for run in (served, alone):
+        run.run(12)
+    assert same(served, alone)
+    assert len(captures) == 1
+
+
+def test_a_state_loaded_where_a_profiler_watches_is_gone_on_with():
+    watched, plain = training("ict", recording), training("ict", anew)
+    for run in (watched, plain):
+        run.run(8)
+    state = copy.deepcopy(plain.state_dict())
+    with watched.uncaptured():
+        watched.load_state_dict(state)
+        watched.run(10)
+    watched.run(16)
+    plain.run(16)
+    assert same(watched, plain)
+
+
 def test_one_that_ended_before_its_step_was_captured_leaves_nothing_behind():
     worker = Worker()
     worker.training("mean_teacher").run(2)
@@ -329,10 +449,12 @@ def test_a_continued_training_leaves_a_step_that_serves_the_next():
 
 
 def test_without_a_capture_no_step_is_kept():
-    kept: dict[Hashable, Step] = {}
+    kept = KeptStep()
     config = TrainingConfig.from_record({"algorithm": "ict", "batch_size": 8})
-    Training(config, prepare(config.data), capture=None, steps=kept)
-    assert kept == {}
+    shared = prepare(config.data)
+    first, second = (Training(config, shared, capture=None, kept=kept) for _ in range(2))
+    first.run(1)
+    assert first.student is not second.student
 
 
 @pytest.mark.parametrize("before", [0, 8])

@@ -10,12 +10,14 @@ import torch
 
 from ssl_core.algorithms import vat
 from ssl_core.data.prepare import prepare
+from ssl_core.data.store import ImageStore
 from ssl_core.divergences import DIVERGENCES
 from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.training.checkpoint import from_bytes, to_bytes
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.device import limit_memory
 from ssl_core.training.loop import Training
+from ssl_core.training.step import KeptStep
 
 pytestmark = [
     pytest.mark.gpu,
@@ -83,6 +85,103 @@ def test_no_step_waits_for_the_device(algorithm):
         run.run(16)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+class Worker:
+    """Trains one configuration after the other on the same images, with one kept step."""
+
+    def __init__(self) -> None:
+        config = TrainingConfig.from_record({"algorithm": "ict", "device": "cuda"})
+        self._shared = prepare(config.data)
+        self._store = ImageStore(self._shared.images, "cuda")
+        self._kept = KeptStep()
+
+    def training(self, algorithm: str, **changes) -> Training:
+        record = {"algorithm": algorithm, "max_steps": 40, "device": "cuda"} | changes
+        config = TrainingConfig.from_record(record)
+        return Training(config, self._shared, self._store, kept=self._kept)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_a_captured_step_serves_the_next_training(algorithm, optimizer):
+    worker = Worker()
+    worker.training(algorithm, optimizer=optimizer).run(20)
+    changes = {"optimizer": optimizer, "seed": 9, "max_steps": 30}
+    changes["parameters"] = {"weight_decay": 0.3, "ema_horizon": 7.0, "learning_rate": 5e-3}
+    if algorithm != "supervised":
+        changes["parameters"] |= {"unlabeled_weight": 3.0, "ramp_fraction": 0.7}
+    served, alone = worker.training(algorithm, **changes), training(algorithm, **changes)
+    recorded = served._device_step._replay
+    assert recorded is not None
+    for run in (served, alone):
+        run.run(8)
+    assert served._device_step._replay is recorded
+    one, other = served.report().terms, alone.report().terms
+    assert one == pytest.approx(other, rel=0.05, abs=0.05)
+
+
+def test_draws_begin_again_as_they_began():
+    worker = Worker()
+    views = []
+    for _ in range(2):
+        run = worker.training("supervised", seed=5)
+        run.run(10)
+        run._give_inputs()
+        views.append(run._device_step.batch().labeled[0].clone())
+    assert torch.equal(*views)
+
+
+@pytest.mark.parametrize("algorithm", ["supervised", "mixmatch"])
+def test_a_served_training_waits_for_the_device_at_no_step(algorithm):
+    worker = Worker()
+    worker.training(algorithm).run(8)
+    served = worker.training(algorithm)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        served.run(16)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_steps_that_are_recorded_anew_give_the_memory_of_the_old_ones_back():
+    worker = Worker()
+    reserved = []
+    for number in range(6):
+        run = worker.training(("ict", "mixmatch")[number % 2])
+        run.run(8)
+        del run
+        reserved.append(torch.cuda.memory_reserved())
+    assert reserved[5] <= reserved[1] * 1.1
+
+
+def test_after_an_out_of_memory_error_the_next_training_is_as_any_other(monkeypatch):
+    worker = Worker()
+    for _ in range(3):
+        failing = worker.training("mean_teacher")
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.autograd, "backward", _no_memory)
+            with pytest.raises(torch.OutOfMemoryError):
+                failing.run(1)
+        del failing
+    served, alone = worker.training("mean_teacher"), training("mean_teacher")
+    for run in (served, alone):
+        run.run(8)
+    assert served.report().terms == pytest.approx(alone.report().terms, rel=0.05, abs=0.05)
+
+
+def _no_memory(*args, **kwargs) -> None:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def test_a_profiler_watches_steps_done_anew_and_the_graph_goes_on_after_it():
+    watched, alone = training("ict"), training("ict")
+    watched.run(6)
+    with watched.uncaptured():
+        watched.run(8)
+    for run in (watched, alone):
+        run.run(10)
+    assert watched.report().terms == pytest.approx(alone.report().terms, rel=0.05, abs=0.05)
 
 
 def test_a_trial_that_exceeds_its_share_ends_and_the_next_one_runs():

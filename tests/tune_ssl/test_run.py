@@ -254,12 +254,6 @@ class TestIllegalValues:
         ("given", "words"),
         [
             ({"alg": ["pseudo_label"], "divergence": ["reverse_kl"]}, "reverse_kl"),
-            (
-                {"alg": ["ict"], "threads": 2},
-                "threads is 2 with cpus-per-trial 1; allowed: 1 to 1,",
-            ),
-            ({"alg": ["ict"], "threads": 3, "cpus_per_trial": 2.5}, "allowed: 1 to 2,"),
-            ({"alg": ["ict"], "threads": 2, "cpus_per_trial": 0.5}, "allowed: 1 to 1,"),
             ({"alg": ["supervised"], "divergence": ["mse"]}, "supervised"),
             ({"alg": ["supervised"], "entropy_min": 0.1}, "entropy"),
             ({"alg": ["ict", "supervised"], "entropy_min": "search"}, "entropy"),

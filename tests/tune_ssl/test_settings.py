@@ -154,3 +154,13 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 def test_several_settings_in_one_file_are_refused(file):
     with pytest.raises(UserError):
         settings_from(file([{"alg": "ict"}, {"alg": "vat"}]), {})
+
+
+@pytest.mark.parametrize(
+    ("threads", "cpus", "allowed"), [(2, None, "1 to 1"), (3, 2.5, "1 to 2"), (2, 0.5, "1 to 1")]
+)
+def test_a_trial_uses_no_more_cores_than_it_is_given(threads, cpus, allowed):
+    flags = {"alg": "ict", "threads": threads} | ({} if cpus is None else {"cpus_per_trial": cpus})
+    with pytest.raises(UserError, match=rf"threads is {threads} with cpus-per-trial .*{allowed},"):
+        settings_from(None, flags)
+    assert settings_from(None, flags | {"cpus_per_trial": threads}).threads == threads

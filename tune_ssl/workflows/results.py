@@ -25,9 +25,9 @@ class Status:
     """Where a run stands.
 
     ``resumed_by`` is the run to resume for it, a comparison's for its parts; ``driver`` who drives it
-    now, None if nobody does; ``memory_megabytes`` the most that the process of a complete
-    trial took, images and libraries included, ``gpu_megabytes`` the most one took of its GPU; ``retrains`` the search whose best it retrains, None for
-    a search.
+    now, None if nobody does; ``memory_megabytes`` the most that the process of a complete trial took,
+    images and libraries included, ``gpu_megabytes`` the most that one took of its GPU; ``retrains`` the
+    search whose best it retrains, None for a search.
     """
 
     name: str

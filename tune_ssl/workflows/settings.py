@@ -61,7 +61,19 @@ def settings_from(
         ]
         if told:
             tell(f"left out of {file}, which says so of another data set: {', '.join(told)}.")
-    return RunConfig.from_mapping(with_protocol(given, flags))
+    config = RunConfig.from_mapping(with_protocol(given, flags))
+    _check_threads(config)
+    return config
+
+
+def _check_threads(config: RunConfig) -> None:
+    """Raise UserError where trials would use cores that they are not given."""
+    cores = max(1, int(config.cpus_per_trial))
+    if config.threads is not None and config.threads > cores:
+        raise UserError(
+            f"threads is {config.threads} with cpus-per-trial {config.cpus_per_trial:g}; allowed: 1 to {cores}, "
+            "because a trial uses the cores it is given and no others; raise --cpus-per-trial, too."
+        )
 
 
 def _is_searched(start: Mapping[str, Any], flags: Mapping[str, Any]) -> bool:

@@ -58,8 +58,7 @@ def with_measured_share(
 def _shape_record(config: RunConfig, algorithm: str) -> dict[str, Any]:
     """Return a training that takes as long as a method's trials do."""
     weight = 1.0 if config.entropy_min == SEARCHED else float(config.entropy_min)
-    parameters = (
-        {"entropy_weight": weight} if weight else {}
-    )  # with one, some methods take a pass more
+    # With such a weight some methods take a pass more.
+    parameters = {"entropy_weight": weight} if weight else {}
     suggestion = Suggestion(algorithm=algorithm, divergence=None, parameters=parameters)
     return config.trial_record(suggestion, config.seed) | {"max_steps": LONGER_THAN_MEASURED}
