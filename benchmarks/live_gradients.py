@@ -2,8 +2,8 @@
 
     python -m benchmarks.live_gradients --record
 
-Each method is trained on digits with its published values, on fresh draws of 20 labels that are the same
-for all: as it is (live), with the gradient of its unlabeled term cut (cut: weight 0, which the contract of
+Each method is trained on digits with what its search found (``comparisons.json``; ``--configuration default`` for
+the published values), on fresh draws of 20 labels that are the same for all: as it is (live), with the gradient of its unlabeled term cut (cut: weight 0, which the contract of
 tests/contracts shows to leave the labeled term's gradient bit for bit), and as supervised training with the same
 optimiser values. Figures are mean differences of test accuracy over paired draws: live - cut with its 95 % t
 interval, and cut - supervised with the 90 % interval whose lying within 2 points shows equivalence (two
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.bank import configurations
 from benchmarks.paired import interval, trained
 from benchmarks.records import keep
 from ssl_core.names import ALGORITHM_NAMES
@@ -27,14 +28,16 @@ from ssl_core.names import ALGORITHM_NAMES
 RECORD = Path(__file__).with_name("live_gradients.json")
 METHODS = tuple(name for name in ALGORITHM_NAMES if name != "supervised")
 ARMS = ("live", "cut", "supervised")
+CONFIGURATIONS = ("best", "default")
 MARGIN = 0.02
 FIRST_DRAW = 11_000  # of labels; no search has seen it or those after it
 
 
 class Task(NamedTuple):
-    """One training: of a method, how, on which draw of labels."""
+    """One training: of a method, with which configuration, how, on which draw of labels."""
 
     method: str
+    which: str
     arm: str
     max_steps: int
     draw: int
@@ -45,14 +48,18 @@ def main() -> None:
     options = _options()
     draws = range(FIRST_DRAW, FIRST_DRAW + options.draws)
     for method in options.methods.split(","):
-        tasks = [Task(method, arm, options.max_steps, draw) for arm in ARMS for draw in draws]
+        which = options.configuration
+        tasks = [
+            Task(method, which, arm, options.max_steps, draw) for arm in ARMS for draw in draws
+        ]
         with ProcessPoolExecutor(options.processes) as pool:
             found = np.array(list(pool.map(accuracy, tasks))).reshape(len(ARMS), options.draws)
-        row = {"method": method, "draws": options.draws, "max_steps": options.max_steps}
+        row = {"method": method, "configuration": options.configuration}
+        row |= {"draws": options.draws, "max_steps": options.max_steps}
         row |= figures(*found)
         print(as_text(row), flush=True)
         if options.record:
-            keep(RECORD, method, row)
+            keep(RECORD, f"{method}, {options.configuration}", row)
 
 
 def accuracy(task: Task) -> float:
@@ -64,8 +71,9 @@ def record_of(task: Task) -> dict[str, Any]:
     """Return the configuration of a task, as a flat record."""
     from ssl_core.training.config import TRAINING_PARAMETERS, TrainingConfig
 
-    drawn = {"max_steps": task.max_steps, "split_seed": task.draw, "seed": task.draw}
-    record = TrainingConfig.from_record({"algorithm": task.method} | drawn).to_record()
+    given = configurations(task.method)[task.which]
+    given |= {"max_steps": task.max_steps, "split_seed": task.draw, "seed": task.draw}
+    record = TrainingConfig.from_record(given).to_record()
     if task.arm == "cut":
         record["parameters"] |= {"unlabeled_weight": 0.0}
     if task.arm == "supervised":
@@ -108,6 +116,7 @@ def as_text(row: dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--configuration", default="best", choices=CONFIGURATIONS)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--max-steps", type=int, default=450)
     parser.add_argument("--processes", type=int, default=2)
