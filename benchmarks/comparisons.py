@@ -15,7 +15,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from benchmarks.records import keep
 from ssl_core.names import ALGORITHM_NAMES, DIVERGENCE_NAMES
 from tune_ssl import machine
 from tune_ssl.confirmation import interval_values
-from tune_ssl.statistics.crossed import DIFFERENCES, Floats, crossed_interval
+from tune_ssl.statistics.cells import simultaneous_differences
+from tune_ssl.statistics.crossed import DIFFERENCES, Floats, Interval, crossed_interval
 from tune_ssl.statistics.repeats import over_searches
 from tune_ssl.text import percent
 from tune_ssl.trial import unpack_correct
@@ -173,6 +174,24 @@ def matrix(result: Mapping[str, Any]) -> str:
             tests = [cells[name]["test"] if name in cells else None for name in columns]
             lines.append([method, *("" if test is None else interval_text(test) for test in tests)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def between(result: Mapping[str, Any]) -> Callable[[str, str], Interval]:
+    """Return what gives the interval of one row's accuracy minus another's; all hold together."""
+    tables = {row["name"]: _table_of(row) for row in result["cells"]}
+    groups = result["searches"]
+    for row in result["references"]:
+        lines = np.stack([unpack_correct(line) for line in row["correct"]]).astype(np.float64)
+        tables[row["name"]] = over_searches(list(lines.reshape(groups, result["draws"], -1)))
+    names = list(tables)
+    together = simultaneous_differences(
+        np.stack([tables[name] for name in names]), control=names.index(result["control"])
+    )
+    return lambda one, other: together.interval(names.index(one), names.index(other))
+
+
+def _table_of(row: Mapping[str, Any]) -> Floats:
+    return over_searches([classified_test(search) for search in row["searched"]])
 
 
 def apart(result: Mapping[str, Any]) -> list[tuple[str, str]]:

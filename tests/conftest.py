@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["XDG_STATE_HOME"] = f"{tempfile.gettempdir()}/tune-ssl-state-{os.getpid()}"
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the openings of each test apart, and none of them in a home."""
+    place = tmp_path_factory.getbasetemp() / f"state-{uuid.uuid4().hex}"
+    monkeypatch.setenv("XDG_STATE_HOME", str(place))
 
 
 @pytest.fixture(scope="module")

@@ -518,11 +518,17 @@ def resume(
 ) -> None:
     """Continue a run that was interrupted, or extend one that is done; or a confirmation, a comparison."""
     from tune_ssl.retraining import holds_retrainings
-    from tune_ssl.run import RunDirectory
+    from tune_ssl.run import RunDirectory, find_comparison, whole_of
 
     invocation = _invocation(time_limit, device_hours, address, dashboard, ship_code, steal_lock)
-    _resume_if_comparison(run, output, invocation, trials, concurrency, data_dir, result_format)
+    comparison = find_comparison(run, output)
+    if comparison is not None:
+        _resume_compare(comparison, invocation, trials, concurrency, data_dir, result_format)
     directory = RunDirectory.open(run, output)
+    whole = whole_of(directory)
+    if whole.path != directory.path:
+        _tell(f"{directory.path} is a part of comparison {whole.name!r}, which goes on as a whole.")
+        _resume_compare(whole, invocation, trials, concurrency, data_dir, result_format)
     if holds_retrainings(directory):
         _resume_confirm(directory, invocation, trials, concurrency, data_dir, result_format)
     from tune_ssl.workflows import search as workflow
@@ -1175,21 +1181,15 @@ def _resume_confirm(
     _finish_confirm(ended, result_format)
 
 
-def _resume_if_comparison(
-    run: str,
-    output: str,
+def _resume_compare(
+    directory: Any,
     invocation: Any,
     trials: int | None,
     concurrency: int | None,
     data_dir: str | None,
     result_format: str,
 ) -> None:
-    """Go on with a comparison and exit with its code; return where the run is none."""
-    from tune_ssl.run import find_comparison
-
-    directory = find_comparison(run, output)
-    if directory is None:
-        return
+    """Go on with a comparison, and exit with its code."""
     if trials is not None or invocation.limits.device_seconds is not None:
         raise UserError(
             f"trials or device-hours were given with comparison {directory.name!r}; allowed: neither, its "
@@ -1214,7 +1214,6 @@ def _print_parts(comparison: Any, result_format: str) -> None:
         dataclasses.replace(
             results.status(part),
             name=f"{comparison.name}/{part.path.relative_to(comparison.path)}",
-            resumed_by=str(comparison.path),
         )
         for part in begun
     ]

@@ -35,7 +35,7 @@ from tune_ssl.confirmation import (
     validation_table,
 )
 from tune_ssl.retraining import Configuration, Retrainings, fresh_draws, retrain_settings
-from tune_ssl.run import RunConfig
+from tune_ssl.run import CELLS, RETRAININGS, RunConfig
 from tune_ssl.statistics.cells import Cell, compare_cells
 from tune_ssl.statistics.crossed import Floats, balanced_outcomes
 from tune_ssl.statistics.repeats import (
@@ -58,6 +58,12 @@ BOUNDLESS = 10_000
 """Trials of a search that ends by its device time."""
 
 KEYS = ("claim", "budget_per_cell", "seeds", "repeats", "settings")
+
+
+REMEDY = (
+    f"remove the comparison's folder {RETRAININGS} and resume it: its searches are kept, and no test image "
+    "was looked at"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +161,7 @@ class Comparison:
 
     def folder(self, cell: SearchedCell, repeat: int) -> str:
         """Return the path of one search below the comparison's folder."""
-        return f"cells/{cell.folder}" + (f"-search-{repeat + 1}" if self.repeats > 1 else "")
+        return f"{CELLS}/{cell.folder}" + (f"-search-{repeat + 1}" if self.repeats > 1 else "")
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values that ``from_mapping`` reads back."""
@@ -272,6 +278,7 @@ def table(
             split_seed=first.split_seed,
             seed=first.seed,
             concurrency=first.concurrency,
+            gpus_per_trial=first.gpus_per_trial,  # not what one method's search was given
         ),
         configurations=tuple(configurations),
         draws=fresh_draws(draws, seen=seen),
@@ -286,7 +293,7 @@ def order(retrainings: Retrainings, trials: Sequence[FrozenTrial]) -> list[Named
     Raises:
         UserError: a retraining failed, so that the table has a hole.
     """
-    check_whole(trials)
+    check_whole(trials, REMEDY)
     values, diverged = validation_table(retrainings, trials), diverged_of(retrainings, trials)
     rows = _rows(retrainings)
     named = [
@@ -333,6 +340,7 @@ def compared(
         "labels": retrainings.settings.labels,
         "validation_images": retrainings.settings.validation,
         "steps": retrainings.settings.steps,
+        "settings": comparison.settings.fixed_settings(),
         "test": test.facts(retrainings.settings.dataset),
         "cells": [
             _cell_row(retrainings, named, rows[named.name], cells[named.name])

@@ -92,8 +92,13 @@ def unfinished_reasons(trials: Sequence[FrozenTrial]) -> list[str]:
     ]
 
 
-def check_whole(trials: Sequence[FrozenTrial]) -> None:
+def check_whole(
+    trials: Sequence[FrozenTrial], remedy: str = "begin again under another --name"
+) -> None:
     """Refuse a table of retrainings that has a hole.
+
+    Args:
+        remedy: what to do once what is wrong is mended.
 
     Raises:
         UserError: a retraining failed.
@@ -103,7 +108,7 @@ def check_whole(trials: Sequence[FrozenTrial]) -> None:
         raise UserError(
             f"{len(reasons)} of {len(trials)} retrainings gave no result ({reasons[0]}); allowed: a whole "
             "table, because draws are compared in pairs; see error.txt in its folder, mend what is wrong and "
-            "begin again under another --name."
+            f"{remedy}."
         )
     assert all(trial.state.is_finished() for trial in trials)
 

@@ -1,8 +1,9 @@
 """The ledger of test openings: how often a data set's test images have been used to judge.
 
 A test set is unbiased once. Every further look at it, by whichever run, lets its figures steer
-what is tried next, so each is counted, and every test figure is printed with its number. The
-ledger lies beside the runs, a line of JSON an opening, appended and never changed.
+what is tried next, so each is counted, and every test figure is printed with its number. A ledger
+lies beside the runs, where all who share the folder see it, and one for all folders of an account on
+a host; the number counts what stands in either. A line of JSON an opening, appended and never changed.
 
 An opening is named by the table of retrainings it measures, so that a driver killed between here
 and its result is not counted twice, nor is printing again what was measured.
@@ -13,12 +14,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 LEDGER = "test_openings.jsonl"
+
+
+def account_ledger() -> Path:
+    """Return the ledger of this account on this host, whichever folders its runs are in."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "tune-ssl" / LEDGER
 
 
 def count_opening(path: Path, *, test_set: str, opening: str, about: Mapping[str, Any]) -> int:
@@ -27,45 +34,63 @@ def count_opening(path: Path, *, test_set: str, opening: str, about: Mapping[str
     An opening that is in the ledger keeps its number. Two processes may call this at once.
 
     Args:
-        path: of the ledger, which need not exist.
+        path: of the ledger beside the runs, which need not exist.
         test_set: fingerprint of the images and labels.
         opening: name of this opening.
         about: what is written beside them.
 
     Raises:
-        OSError: the ledger cannot be written; then the test set must stay closed.
+        OSError: the ledger cannot be written; then the test set must stay closed. The account's may
+            be missing: a container has no home.
     """
+    entry = {"time": time.strftime("%FT%T%z"), "test_set": test_set, "opening": opening, **about}
+    with _opened(path) as file:
+        known = _openings(file.read(), test_set)
+        if opening in known:
+            return known[opening]
+        with suppress(OSError), _opened(account_ledger()) as of_account:
+            elsewhere = _openings(of_account.read(), test_set)
+            entry["number"] = len({*known, *elsewhere} - {opening}) + 1
+            if opening not in elsewhere:
+                _append(of_account, entry)
+        entry.setdefault("number", len(known) + 1)
+        _append(file, entry)
+    return int(entry["number"])
+
+
+def openings_of(path: Path, test_set: str) -> int:
+    """Return how many openings of a test set a ledger holds."""
+    return len(_openings(path.read_bytes(), test_set)) if path.exists() else 0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a ledger to read and append, for one process at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
         _lock(file.fileno())  # until the file is closed
         file.seek(0)
-        data = file.read()
-        openings = _openings(data, test_set)
-        if opening not in openings:
-            entry = {"time": time.strftime("%FT%T%z"), "test_set": test_set, "opening": opening}
-            line = json.dumps(entry | dict(about)).encode() + b"\n"
-            torn = b"\n" if data and not data.endswith(b"\n") else b""
-            file.write(torn + line)
-            file.flush()
-            os.fsync(file.fileno())
-            openings.append(opening)
-        return openings.index(opening) + 1
+        yield file
 
 
-def openings_of(path: Path, test_set: str) -> int:
-    """Return how often a test set was opened so far."""
-    return len(_openings(path.read_bytes(), test_set)) if path.exists() else 0
+def _append(file: BinaryIO, entry: Mapping[str, Any]) -> None:
+    file.seek(0)
+    data = file.read()
+    torn = b"\n" if data and not data.endswith(b"\n") else b""
+    file.write(torn + json.dumps(entry).encode() + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
 
 
-def _openings(data: bytes, test_set: str) -> list[str]:
-    """Return the names of a test set's openings, in their order; a torn line never was one."""
-    found = []
+def _openings(data: bytes, test_set: str) -> dict[str, int]:
+    """Return a test set's openings with their numbers, in their order; a torn line never was one."""
+    found: dict[str, int] = {}
     for line in data.splitlines():
         with suppress(ValueError):
             entry = json.loads(line)
             if isinstance(entry, dict) and entry.get("test_set") == test_set:
-                found.append(str(entry.get("opening")))
-    return list(dict.fromkeys(found))
+                found.setdefault(str(entry.get("opening")), entry.get("number", len(found) + 1))
+    return found
 
 
 def _lock(descriptor: int) -> None:

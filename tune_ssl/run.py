@@ -72,6 +72,8 @@ NOTHING: Mapping[str, int] = {}
 
 COMPARISON = "compare.yaml"
 """In a folder whose cells are runs, see ``workflows/compare.py``."""
+CELLS, RETRAININGS = "cells", "retrainings"
+"""The folders of a comparison's parts: a run for each search below the first, the other a run itself."""
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
@@ -411,7 +413,7 @@ class RunDirectory:
                     return cls(path.resolve())
         comparison = find_comparison(run, output)
         if comparison is not None:
-            cells = sorted(path.parent for path in comparison.path.glob("cells/*/config.yaml"))
+            cells = sorted(path.parent for path in comparison.path.glob(f"{CELLS}/*/config.yaml"))
             raise UserError(
                 f"{run!r} is a comparison; allowed: a search's run, such as each of its cells "
                 f"({', '.join(str(cell) for cell in cells[:3]) or 'none has begun'}); give one."
@@ -532,6 +534,18 @@ def find_comparison(run: str, output: str) -> RunDirectory | None:
             if (path / COMPARISON).is_file():
                 return RunDirectory(path.resolve())
     return None
+
+
+def whole_of(directory: RunDirectory) -> RunDirectory:
+    """Return the comparison that a run is a part of; the run itself where it is none.
+
+    Its parts are a cell's search and the retrainings: they go on by the whole alone, which keeps
+    their budgets equal and judges them together.
+    """
+    *_, above, name = directory.path.parts
+    folder = directory.path.parent if name == RETRAININGS else directory.path.parent.parent
+    is_part = name == RETRAININGS or above == CELLS
+    return RunDirectory(folder) if is_part and (folder / COMPARISON).is_file() else directory
 
 
 def check_run_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 from benchmarks.comparisons import (
     apart,
     apart_text,
+    between,
     gains,
     matrix,
     recorded,
     records_of_default,
 )
+from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.training.config import TrainingConfig
 
 
@@ -126,3 +129,58 @@ def test_the_page_s_figures_in_words_are_those_of_the_recorded_table():
     retrainings = rows["ict / l1"]["searched"][0]["retrainings"]
     worst = min(line["test_accuracy"] for line in retrainings)
     assert f"down to {100 * worst:.0f} %" in page
+
+
+def page_of_digits() -> str:
+    return " ".join((Path(__file__).parents[2] / "docs/digits.md").read_text().split())
+
+
+def test_the_page_says_how_much_the_recorded_table_could_tell():
+    kept, page = recorded("digits-20"), page_of_digits()
+    rows = [row["minus_control"] for row in kept["cells"] if row["minus_control"]]
+    beside = [50 * (row["high"] - row["low"]) for row in rows]
+    differences, of_methods = between(kept), []
+    for method in ALGORITHM_NAMES[1:]:
+        names = [row["name"] for row in kept["cells"] if row["algorithm"] == method]
+        for one, other in itertools.combinations(names, 2):
+            found = differences(one, other)
+            of_methods.append(50 * (found.high - found.low))
+    assert (
+        f"had to be {min(beside):.1f} to {max(beside):.1f} points, by cell (median "
+        f"{np.median(beside):.1f}), to be told from none, one between two divergences of a method "
+        f"{min(of_methods):.1f} to {max(of_methods):.1f} (median {np.median(of_methods):.1f})"
+    ) in page
+
+
+def test_the_page_s_figures_of_five_searches_are_those_of_the_record():
+    kept, page = recorded("digits-20-repeats"), page_of_digits()
+    assert " ".join(matrix(kept).split()) in page
+    assert [row["name"] for row in kept["cells"] if row["verdict"] == "better"] == [
+        "mean_teacher / mse"
+    ]
+    assert apart(kept) == [("mean_teacher / mse", "mean_teacher / kl")]
+    differences = between(kept)
+    for one, other, said in [
+        ("mean_teacher / mse", "mean_teacher / kl", "by {:.1f} points ({:.1f} to {:.1f})"),
+        ("mean_teacher / mse", "supervised", "by {:.1f} points, {:.1f} to {:.1f}"),
+        ("pi_model / mse", "pi_model / kl", "by {:.1f} points, {:.1f} to {:.1f}"),
+        ("ict / kl", "ict / mse", "by {:.1f} points, {:.1f} to {:.1f}"),
+    ]:
+        found = differences(one, other)
+        assert said.format(*(100 * end for end in (found.mean, found.low, found.high))) in page
+    draws = [
+        line["split_seed"]
+        for search in kept["cells"][0]["searched"]
+        for line in search["retrainings"]
+    ]
+    assert len(set(draws)) == 25, "five of each repeat's own"
+
+
+def test_what_is_between_two_rows_is_what_the_table_says_of_the_control():
+    kept = recorded("digits-20")
+    differences = between(kept)
+    for row in kept["cells"][:3]:
+        found = differences(row["name"], kept["control"])
+        assert [found.mean, found.low, found.high] == pytest.approx(
+            [row["minus_control"][name] for name in ("mean", "low", "high")], abs=1e-6
+        )

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tune_ssl.ledger import count_opening, openings_of
+from tune_ssl.ledger import account_ledger, count_opening, openings_of
 
 COUNT = """
 import sys
@@ -55,7 +55,36 @@ def test_a_line_says_what_was_opened(ledger):
     (line,) = ledger.read_text().splitlines()
     entry = json.loads(line)
     assert entry.pop("time")
-    assert entry == {"test_set": "digits", "opening": "a", "run": "runs/x", "draws": 3}
+    expected = {"test_set": "digits", "opening": "a", "run": "runs/x", "draws": 3, "number": 1}
+    assert entry == expected
+
+
+def test_openings_in_other_folders_of_the_account_count(ledger, tmp_path):
+    other = tmp_path / "elsewhere" / "test_openings.jsonl"
+    assert [count(other, "a"), count(ledger, "b"), count(other, "c")] == [1, 2, 3]
+    assert [count(ledger, "b"), count(other, "a"), count(other, "c")] == [2, 1, 3]
+    assert count(ledger, "d", test_set="svhn") == 1
+    assert (openings_of(ledger, "digits"), openings_of(account_ledger(), "digits")) == (1, 3)
+
+
+def test_openings_of_others_in_the_folder_count(ledger, monkeypatch, tmp_path):
+    count(ledger, "a")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another account"))
+    assert count(ledger, "b") == 2
+    assert count(tmp_path / "elsewhere" / "test_openings.jsonl", "c") == 2
+
+
+def test_without_a_home_the_folder_s_ledger_counts(ledger, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    assert [count(ledger, name) for name in "ab"] == [1, 2]
+
+
+def test_a_ledger_of_an_earlier_version_is_counted_by_its_lines(ledger):
+    ledger.parent.mkdir()
+    lines = [{"test_set": "digits", "opening": name} for name in "ab"]
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [count(ledger, "b"), count(ledger, "c")] == [2, 3]
 
 
 @pytest.mark.parametrize("torn", [b'{"test_set": "digits", "openi', b"[1]\n", b"\n\n"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from tune_ssl.references import LARGEST_POOL
 from tune_ssl.text import duration, method_text, percent
 from tune_ssl.views.judged import (
     conditions_text,
@@ -88,13 +90,29 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if result["references"]:
         names = " and ".join(row["name"] for row in result["references"])
         told.append(f"{names}: without a network and not tuned, on the same draws of labels.")
-    told += conditions_text(result)
+    if "LabelSpreading" not in {row["name"] for row in result["references"]}:
+        told.append(
+            f"LabelSpreading is left out: its graph is of all pairs, and more than {LARGEST_POOL:,} images take hours."
+        )
+    told += [*_could_tell(result), *conditions_text(result)]
     told += diverged_warnings(result["cells"], searches * draws)
     told += [
         f"warning: {name} is left out: a search of it has no trial of full length."
         for name in result["left_out"]
     ]
     return told + opening_warnings(test["opening"])
+
+
+def _could_tell(result: Mapping[str, Any]) -> list[str]:
+    """Return how large a difference from the control the table could tell from none."""
+    differences = [row["minus_control"] for row in result["cells"] if row["minus_control"]]
+    if not differences:
+        return []
+    half = [50 * (one["high"] - one["low"]) for one in differences]
+    return [
+        f"A difference from {result['control']} had to be {min(half):.1f} to {max(half):.1f} points, by cell, to be told "
+        f"from none (median {statistics.median(half):.1f}): not distinguishable is not equal."
+    ]
 
 
 def _sides(result: Mapping[str, Any]) -> str:

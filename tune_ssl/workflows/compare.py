@@ -6,7 +6,8 @@ it in turn. Then all winners are retrained together and tested in one opening, a
 ::
 
     OUTPUT/NAME/compare.yaml  what is compared, and with which budget
-        cells/CELL/           an ordinary search each: status, resume, report and export work on it
+        cells/CELL/           an ordinary search each: status, report, export and confirm work on it; resumed,
+                              it and the retrainings go on by the whole, with equal budgets
         retrainings/          see ``workflows/retrain.py``
         result.json           every figure, and all it is made of
 
@@ -40,7 +41,9 @@ from tune_ssl.machine import command_path
 from tune_ssl.references import references_for
 from tune_ssl.retraining import Retrainings, read_retrainings
 from tune_ssl.run import (
+    AUTO,
     COMPARISON,
+    RETRAININGS,
     RunConfig,
     RunDirectory,
     added_defaults,
@@ -59,6 +62,7 @@ from tune_ssl.workflows.confirm import DEFAULT_SEEDS, OTHER_SEEDS
 from tune_ssl.workflows.driving import ALL_FAILED, Invocation, connected_for
 from tune_ssl.workflows.plan import (
     describe_conditions,
+    describe_training,
     on_cluster,
     placed,
     planned_steps,
@@ -80,13 +84,14 @@ from tune_ssl.workflows.retrain import (
     retrain,
 )
 from tune_ssl.workflows.search import run_search
+from tune_ssl.workflows.sharing import with_measured_share
 
 if TYPE_CHECKING:
     from tune_ssl.on_ray.cluster import Cluster
 
-RETRAININGS = "retrainings"
-
 TIMED_STEPS = 15
+FEWEST_TO_SEE_A_COLLAPSE = 20
+"""Retrainings; see docs/statistics.md, "a failure that has not happened yet"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +261,15 @@ def _search_cells(
             of = f", search {repeat + 1} of {comparison.repeats}" if comparison.repeats > 1 else ""
             say(console, f"cell {place} of {len(cells)}{of}: {cell.name}, {budget_text(cell)}")
             stopped = _search(
-                settings, cell, own, directory, shared[1], invocation, cluster, console
+                settings,
+                cell,
+                own,
+                directory,
+                shared[1],
+                invocation,
+                cluster,
+                console,
+                alg=comparison.settings.alg,
             )
             if stopped is not None:
                 return stopped
@@ -272,12 +285,21 @@ def _search(
     invocation: Invocation,
     cluster: _Cluster,
     console: Console,
+    *,
+    alg: tuple[str, ...],
 ) -> Retrained | None:
-    """Search one cell, or go on with it; return how it ended where its budget is not used up."""
+    """Search one cell, or go on with it; return how it ended where its budget is not used up.
+
+    Args:
+        alg: the methods of all cells.
+    """
     fresh = not own.config_path.exists()
     if fresh:
         settings = with_own_places(settings, f"{whole.name}-{own.name}")
         settings = with_data(settings, shared)
+        if settings.gpus_per_trial == AUTO:
+            connected = cluster.for_images(shared.images.nbytes)
+            settings = _with_the_share_of_all(settings, alg, connected, shared, console)
     else:
         settings = placed(
             own.read_config(), concurrency=settings.concurrency, data_dir=settings.data_dir
@@ -301,6 +323,26 @@ def _search(
         directory=whole,
         message=f"cell {cell.name}: {reason}; {going_on}",
     )
+
+
+def _with_the_share_of_all(
+    settings: RunConfig,
+    alg: tuple[str, ...],
+    cluster: Cluster,
+    shared: SplitImages,
+    console: Console,
+) -> RunConfig:
+    """Return a cell's settings with the share of a GPU that a trial of any method can do with.
+
+    With one of its own, a method whose trials are small would have more trials for its device time, or
+    be done sooner.
+    """
+    every = dataclasses.replace(settings, alg=alg, divergence=())
+    placed_there = on_cluster(every, cluster.cpus, cluster.gpus)
+    if placed_there.gpus_per_trial == AUTO:
+        placed_there = with_precision(placed_there, shared)
+        placed_there = with_measured_share(placed_there, cluster, shared, console)
+    return dataclasses.replace(settings, gpus_per_trial=placed_there.gpus_per_trial)
 
 
 def _retrain_winners(
@@ -532,7 +574,13 @@ def _bill(comparison: Comparison, directory: RunDirectory, shared: SplitImages) 
         f"labels: {labels}",
         separable_text(len(shared.validation)),
         *describe_conditions(comparison.settings, shared),
+        *describe_training(comparison.settings),
     ]
+    if seeds < FEWEST_TO_SEE_A_COLLAPSE and len(cells) > 2 and repeats == 1:
+        lines.append(
+            f"warning: a method that collapses on one draw in five may show none of it in {seeds} retrainings, and "
+            f"then tables claim falsely more often than they say; {FEWEST_TO_SEE_A_COLLAPSE} --seeds nearly hold."
+        )
     counted = repeats if repeats > 1 else seeds
     if is_indicative(counted):
         what = "searches" if repeats > 1 else "draws"

@@ -17,7 +17,7 @@ from ssl_core.errors import StoppedError, UserError
 from tune_ssl.driver import Limits, SearchDriver
 from tune_ssl.journal import JournalWriteError
 from tune_ssl.machine import command_path
-from tune_ssl.run import RunConfig, RunDirectory, run_lock
+from tune_ssl.run import RunConfig, RunDirectory, run_lock, whole_of
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import SearchStudy
 from tune_ssl.text import counted
@@ -238,7 +238,7 @@ def _stopped_by(why: object, directory: RunDirectory) -> str:
 
 
 def _continue_with(directory: RunDirectory) -> str:
-    return f"continue with: {command_path('tune-ssl')} resume {directory.path}"
+    return f"continue with: {command_path('tune-ssl')} resume {whole_of(directory).path}"
 
 
 def _ship(

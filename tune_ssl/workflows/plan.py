@@ -237,6 +237,18 @@ def _describe_protocol(config: RunConfig) -> list[str]:
     return [f"protocol: {config.protocol} ({', '.join(said)})"]
 
 
+def describe_training(config: RunConfig) -> list[str]:
+    """Return how every trial is trained and when it is measured: protocol, network, rungs."""
+    rungs, batch = config.rungs(), config.resolved_batch_size
+    precision = "" if config.precision == "auto" else f" in {config.precision}"
+    return [
+        *_describe_protocol(config),
+        f"network: {config.resolved_model}{precision}, {rungs[-1]} steps of {batch} labeled and "
+        f"{batch * config.unlabeled_ratio} unlabeled images",
+        f"rungs: {', '.join(str(step) for step in rungs[:-1]) or 'none'}; full length {rungs[-1]}",
+    ]
+
+
 def planned_steps(config: RunConfig) -> int:
     """Return the steps of all trials together if they are cut as planned."""
     rungs, factor = config.rungs(), config.reduction_factor
@@ -250,21 +262,18 @@ def describe_plan(config: RunConfig, shared: SplitImages) -> list[str]:
     """Return what a search would do, line by line, for ``--dry-run``."""
     space = config.space(shared.num_classes)
     cells = list(space.cells())
-    rungs = config.rungs()
     defaults = min(len(cells), max(1, config.trials // 2))
     given = f", then {len(config.start_from)} of --config" if config.start_from else ""
     least = planned_steps(config)
-    batch = config.resolved_batch_size
-    precision = "" if config.precision == "auto" else f" in {config.precision}"
+    protocol, network, rungs = describe_training(config)
     conditions = "; ".join(f"{name} {value}" for name, value in config.conditions().items())
     return [
-        *_describe_protocol(config),
+        protocol,
         "methods: " + ", ".join(method_text(*cell) for cell in cells),
-        f"network: {config.resolved_model}{precision}, {rungs[-1]} steps of {batch} labeled and "
-        f"{batch * config.unlabeled_ratio} unlabeled images",
-        f"rungs: {', '.join(str(step) for step in rungs[:-1]) or 'none'}; full length {rungs[-1]}",
+        network,
+        rungs,
         f"trials: {config.trials}, the first {defaults} with published defaults{given}",
-        f"steps in all: about {least} if trials are cut as planned, at most {config.trials * rungs[-1]}",
+        f"steps in all: about {least} if trials are cut as planned, at most {config.trials * config.steps}",
         f"images: {size(shared.images.nbytes)}",
         *([f"conditions: {conditions}"] if conditions else []),
         *(_reshuffled(shared) if config.reshuffle_validation else []),

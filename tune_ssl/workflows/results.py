@@ -15,7 +15,7 @@ from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES, SEARCHED_DIVERGENCE_NAMES
 from ssl_core.published import PUBLISHED, published_divergence
 from tune_ssl.retraining import holds_retrainings, read_retrainings
-from tune_ssl.run import RunConfig, RunDirectory
+from tune_ssl.run import RunConfig, RunDirectory, whole_of
 from tune_ssl.study import RESULT, Counts, count, device_seconds, is_running, read_trials
 from tune_ssl.views.export import export_records
 
@@ -64,7 +64,7 @@ def status(directory: RunDirectory) -> Status:
         best = export_records(config, trials, attributes["num_classes"], top=1)
     return Status(
         name=directory.name,
-        resumed_by=str(directory.path),
+        resumed_by=str(whole_of(directory).path),
         counts=count(trials, config.trials),
         device_seconds=device_seconds(trials),
         running=[_progress(trial) for trial in trials if is_running(trial)],
