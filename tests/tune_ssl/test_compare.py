@@ -24,6 +24,8 @@ from tests.tune_ssl.fakes import (
 )
 from tests.tune_ssl.test_confirm import IMAGES, FakeSealedTest, KilledError
 from tune_ssl import cli
+from tune_ssl import comparison as judging
+from tune_ssl.retraining import Configuration
 from tune_ssl.run import RunDirectory, run_lock, write_yaml
 from tune_ssl.study import SECONDS, read_trials
 from tune_ssl.trial import pack_correct
@@ -205,7 +207,7 @@ class TestRun:
         else:
             ended = it(interrupted_after=(cell, 2))
             assert (ended.exit_code, ended.result) == (DRAINED, None)
-            assert f"resume {it.directory.path}" in ended.message
+            assert ended.message.endswith(f"resume {it.directory.path}")
         assert it.sealed.opened == 0
         finished = {folder: tree(it.directory.path / folder) for folder in CELLS[: cell - 1]}
         it.engine()
@@ -323,6 +325,17 @@ class TestBill:
         assert "claim: about cells, each with a search of 4 trials" in bill
         assert "retrainings: 9, each search's best on 3 fresh draws" in bill
         assert "warning: 3 draws are indicative only" in bill
+        assert "protocol: default (" in bill
+        assert "network: wrn-10-1" in bill
+        assert "full length 27" in bill
+
+    def test_so_does_a_warning_where_a_collapse_may_go_unseen(self, comparing):
+        many = {"divergence": ("mse", "kl")}
+        few = "\n".join(comparing(seeds=10, settings=many).prepared().bill)
+        assert "may show none of it in 10 retrainings" in few
+        enough = "\n".join(comparing(name="b", seeds=20, settings=many).prepared().bill)
+        two_cells = "\n".join(comparing(name="c", seeds=10).prepared().bill)
+        assert "retrainings, and then tables claim" not in enough + two_cells
 
     def test_of_repeats_and_device_time(self, comparing):
         bill = "\n".join(comparing(repeats=3, budget_per_cell=600.0).prepared().bill)
@@ -380,6 +393,38 @@ class TestCommand:
         assert json.loads(out)["control"] == "supervised"
         assert "cell 2 of 2: mean_teacher / mse, 4 trials" in err
         assert command("resume", "it", "--format", "json")[:2] == (0, out)
+
+    @pytest.mark.parametrize("part", [1, 2, 3])
+    def test_resumed_by_a_part_it_goes_on_as_a_whole(self, command, comparing, part):
+        it = self.it(comparing)
+        it.engine(interrupted_after=(part, 2))
+        code, _, err = command(*self.ARGUMENTS, "--name", "it")
+        assert code == DRAINED
+        assert err.rstrip().endswith(f"resume {it.directory.path}")
+        it.engine()
+        folder = (*CELLS, "retrainings")[part - 1]
+        code, out, err = command("resume", f"it/{folder}", "--format", "json")
+        assert code == 0, err
+        assert f"{it.directory.path / folder} is a part of comparison 'it'" in err
+        assert it.driven == ["supervised", "mean_teacher-mse", "retrainings"][part - 1 :]
+        result = json.loads(out)
+        assert result["control"] == "supervised"
+        assert [row["name"] for row in result["references"]] == ["1-NN", "LabelSpreading"]
+        assert [line["run"] for line in it.openings()][-1] == str(it.own.path)
+
+    def test_a_part_is_not_extended(self, command, comparing):
+        self.it(comparing)
+        assert command(*self.ARGUMENTS, "--name", "it")[0] == 0
+        code, _, err = command("resume", "it/cells/supervised", "--trials", "9")
+        assert code == 2
+        assert "its budgets are equal and fixed" in err
+
+    def test_status_of_a_part_names_the_whole_to_resume(self, command, comparing):
+        it = self.it(comparing)
+        it.engine(interrupted_after=(1, 2))
+        command(*self.ARGUMENTS, "--name", "it")
+        out = command("status", "it/cells/supervised")[1]
+        assert f"resume {it.directory.path}\n" in out
 
     def test_without_a_name_the_same_command_goes_on(
         self, command, comparing, tmp_path, monkeypatch
@@ -457,6 +502,40 @@ class TestCommand:
         assert tree(tmp_path) == {}
 
 
+class TestShareOfAGpu:
+    def test_every_cell_has_the_one_that_all_methods_can_do_with(self, monkeypatch):
+        asked = []
+
+        def measured(config, cluster, shared, console):
+            asked.append(config.alg)
+            return dataclasses.replace(config, gpus_per_trial=0.25)
+
+        monkeypatch.setattr(workflow, "with_measured_share", measured)
+        settings = small_config(alg=("ict",), gpus_per_trial="auto", device="cuda")
+        found = workflow._with_the_share_of_all(
+            settings,
+            ("supervised", "ict", "mixmatch"),
+            SimpleNamespace(cpus=8.0, gpus=1.0),
+            tiny_images(),
+            Console(file=io.StringIO()),
+        )
+        assert asked == [("supervised", "ict", "mixmatch")]
+        assert found == dataclasses.replace(settings, gpus_per_trial=0.25)
+
+    def test_the_retrainings_have_it_measured_for_all_methods_too(self):
+        asked = workflow.comparison_of(
+            small_config(alg=("ict",), gpus_per_trial="auto", device="cuda"),
+            **{"claim": "cells", "budget_per_cell": None, "seeds": 3, "repeats": 1},
+        )
+        of_a_cell = dataclasses.replace(asked.settings, gpus_per_trial=0.125)
+        configurations = [
+            Configuration(name=name, algorithm=name, divergence=None, parameters={}, origin={})
+            for name in ("supervised", "ict")
+        ]
+        table = judging.table(asked, configurations, of_a_cell, storage=None, origin="it")
+        assert table.settings.gpus_per_trial == "auto"
+
+
 class TestView:
     @pytest.fixture
     def result(self, comparing):
@@ -491,6 +570,24 @@ class TestView:
             assert row[5] == "50.0 % (40.0 to 60.0)"
         assert any("imbalance 5.0" in note for note in view.notes(found))
         assert view.format_compared(found, "csv").count(",0.5,0.4,0.6,") == len(rows)
+
+    def test_it_says_which_difference_it_could_tell(self, result):
+        row = next(row for row in result["cells"] if row["minus_control"])
+        row["minus_control"] = {"mean": 0.01, "low": -0.03, "high": 0.05}
+        assert any("had to be 4.0 points to be told from none" in n for n in view.notes(result))
+        other = row | {"minus_control": {"mean": 0.0, "low": -0.1, "high": 0.1}}
+        several = result | {"cells": [*result["cells"], other]}
+        said = "had to be 4.0 to 10.0 points, by cell (median 7.0), to be told"
+        assert any(said in note for note in view.notes(several))
+
+    def test_a_reference_line_that_is_left_out_is_named(self, result):
+        assert not any("LabelSpreading is left out" in note for note in view.notes(result))
+        result["references"] = [row for row in result["references"] if row["name"] == "1-NN"]
+        assert any("more than 10,000 images" in note for note in view.notes(result))
+
+    def test_the_record_has_the_settings_of_all_searches(self, result):
+        assert result["settings"]["seed"] == 0
+        assert result["settings"]["protocol"] == "default"
 
     def test_figures_are_those_of_the_result(self, result):
         first = result["cells"][0]

@@ -86,7 +86,14 @@ def test_it_says_what_the_intervals_are_about_and_how_optimistic_the_search_was(
     assert "Winner by the validation of 4 retrainings, named before" in shown
     assert "conditional on the configuration found by one search; indicative" in shown
     excess = (0.95 - 0.83) - (0.80 - 0.79)
-    assert f"Optimism of the search: {100 * excess:+.1f} (" in shown
+    assert f"rank 1 stood {100 * excess:+.1f} (" in shown
+    assert "That is beyond what one draw's luck makes without any choosing (6.5 points" in shown
+
+
+def test_optimism_that_luck_explains_is_told_as_such(printed):
+    found = result()
+    found["optimism"]["by_chance"] = 0.2
+    assert "That is within what one draw's luck makes" in printed(found)
 
 
 def test_retrainings_that_diverged_are_told(printed):

@@ -109,9 +109,13 @@ def _could_tell(result: Mapping[str, Any]) -> list[str]:
     if not differences:
         return []
     half = [50 * (one["high"] - one["low"]) for one in differences]
+    needed = f"{half[0]:.1f} points"
+    if len(half) > 1:
+        middle = statistics.median(half)
+        needed = f"{min(half):.1f} to {max(half):.1f} points, by cell (median {middle:.1f}),"
     return [
-        f"A difference from {result['control']} had to be {min(half):.1f} to {max(half):.1f} points, by cell, to be told "
-        f"from none (median {statistics.median(half):.1f}): not distinguishable is not equal."
+        f"A difference from {result['control']} had to be {needed} to be told from none: not distinguishable "
+        "is not equal."
     ]
 
 

@@ -93,10 +93,12 @@ def _verdict(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 
 
 def _optimism_text(optimism: Mapping[str, Any], opening: int) -> str:
+    luck = optimism["by_chance"]
+    verdict = "within" if abs(optimism["excess"]["mean"]) <= luck else "beyond"
     told = (
-        f"Optimism of the search: {points_text(optimism['excess'])} points that {optimism['of']} showed above "
-        f"the {optimism['beside']} and does not keep on other draws; without choosing it would lie within "
-        f"{100 * optimism['by_chance']:.1f} of 0."
+        f"Optimism of the search: on its own draw of labels {optimism['of']} stood {points_text(optimism['excess'])} "
+        f"points further above the {optimism['beside']} than on other draws. That is {verdict} what one draw's "
+        f"luck makes without any choosing ({100 * luck:.1f} points either way)."
     )
     bootstrap = optimism["bootstrap"]
     if bootstrap is not None:

@@ -192,7 +192,8 @@ def _flatness(result: Mapping[str, Any]) -> Section:
         notes.append(
             "Stays within: where the model (a Gaussian process) expects no more than that to be lost by moving "
             "this hyperparameter alone; in brackets its width as a part of the range, on the scale searched, then "
-            "the width that is flat with 95 % probability and the one with 5 %."
+            "the width that is flat with 95 % probability and the one with 5 %. On recorded trainings the truth lay "
+            "between these two in 67 to 83 % of cases, not in 90."
         )
     else:
         notes.append(
