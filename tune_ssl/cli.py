@@ -738,7 +738,7 @@ def confirm(
     )
     prepared = workflow.prepare_confirm(directory, wishes, here=address is None)
     if dry_run:
-        _write_stdout("".join(f"{line}\n" for line in prepared.bill))
+        _write_lines(prepared.bill, result_format)
         return
     _finish_confirm(workflow.confirm(prepared, invocation, _console()), result_format)
 
@@ -858,10 +858,13 @@ def compare(
             f"trials is {trials} and budget-per-cell {budget_per_cell}; allowed: one of the two; leave the "
             "other out."
         )
+    from tune_ssl.run import RunConfig
     from tune_ssl.workflows.settings import settings_from
 
     settings = settings_from(config, {k: v for k, v in flags.items() if v is not None}, _tell)
     budget = _seconds(budget_per_cell, "budget-per-cell")
+    if budget is not None and settings.trials != RunConfig.trials:
+        _tell(f"trials of {config} are left out: --budget-per-cell counts device time.")
     invocation = _invocation(time_limit, None, address, dashboard, ship_code, steal_lock)
     from tune_ssl.workflows import compare as workflow
 
@@ -871,7 +874,7 @@ def compare(
     prepared = workflow.prepare_compare(asked, name=name, output=output, here=address is None)
     if dry_run:
         lines = [*prepared.bill, *([workflow.time_line(asked)] if address is None else [])]
-        _write_stdout("".join(f"{line}\n" for line in lines))
+        _write_lines(lines, result_format)
         return
     _finish_compare(workflow.compare(prepared, invocation, _console()), result_format)
 
@@ -1154,10 +1157,28 @@ def _print_plan(
     lines = plan.describe_plan(settings, shared)
     if here and settings.warm_start is not None:
         lines.append(describe_warm_start(trials_to_start_from(settings, shared)))
-    if result_format == "json":
-        _print_json(dict(line.split(": ", 1) for line in lines))
-    else:
+    _write_lines(lines, result_format)
+
+
+def _write_lines(lines: list[str], result_format: str) -> None:
+    """Write what would be done on stdout: as JSON by what stands before each colon, else as it is.
+
+    Raises:
+        UserError: a form of results that a plan does not have.
+    """
+    if result_format not in ("table", "json"):
+        raise UserError(
+            f"format is {result_format!r} with --dry-run; allowed: table, json, because there are no figures "
+            "yet; leave it out."
+        )
+    if result_format == "table":
         _write_stdout("".join(f"{line}\n" for line in lines))
+        return
+    told: dict[str, Any] = {}
+    for line in lines:
+        name, colon, text = line.partition(": ")
+        told.setdefault(name if colon else "note", []).append(text if colon else line)
+    _print_json({name: own[0] if len(own) == 1 else own for name, own in told.items()})
 
 
 def _resume_confirm(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import pytest
+import torch
 
 from ssl_core.algorithms import ALGORITHMS
+from ssl_core.divergences import DIVERGENCES
 from ssl_core.models.ema import decay_from_horizon
 from ssl_core.published import (
     EMA_FOR_EVALUATION,
@@ -222,6 +225,36 @@ def test_a_weight_nobody_published_is_converted_and_says_so(algorithm, divergenc
     assert own.note == ""
     others = set(own.parameters) - {"unlabeled_weight"}
     assert all(found.parameters[name] == own.parameters[name] for name in others)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "notebook_weight", "reduce"),
+    [
+        ("pi_model", 20.0, lambda terms: terms.mean()),
+        ("mean_teacher", 8.0, lambda terms: terms.mean()),
+        ("ict", 100.0, lambda terms: terms.sum(dim=1).mean()),
+    ],
+)
+@pytest.mark.parametrize("divergence", ["notebook_kl", "notebook_js"])
+def test_at_its_default_the_weighted_loss_is_the_notebooks_with_its_gradient(
+    algorithm, notebook_weight, reduce, divergence
+):
+    """What the notebook's calls of torch's own kl_div compute, for ten classes."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(6, 10, generator=generator, dtype=torch.float64).softmax(1)
+    logits = torch.randn(6, 10, generator=generator, dtype=torch.float64).requires_grad_()
+    kl_div = functools.partial(torch.nn.functional.kl_div, reduction="none")
+    if divergence == "notebook_kl":
+        theirs = reduce(kl_div(logits.softmax(1), target))  # where log-probabilities belong
+    else:
+        squashed = logits.softmax(1).softmax(1)
+        theirs = reduce(0.5 * kl_div(target.log_softmax(1), squashed))
+    weight = default(algorithm, divergence).parameters["unlabeled_weight"]
+    ours = weight * DIVERGENCES[divergence](target, logits.log_softmax(1)).mean()
+    torch.testing.assert_close(ours, notebook_weight * theirs)
+    (expected,) = torch.autograd.grad(notebook_weight * theirs, logits)
+    (found,) = torch.autograd.grad(ours, logits)
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_conversion_scales_with_the_number_of_classes():

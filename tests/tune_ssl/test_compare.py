@@ -500,6 +500,23 @@ class TestCommand:
         assert "retrainings: 6" in out
         assert "time: long" in out
         assert tree(tmp_path) == {}
+        told = json.loads(command(*self.ARGUMENTS, "--dry-run", "--format", "json")[1])
+        assert told["time"] == "long"
+        assert told["warning"].startswith("3 draws are indicative")
+        code, _, err = command(*self.ARGUMENTS, "--dry-run", "--format", "latex")
+        assert code == 2
+        assert "format is 'latex' with --dry-run; allowed: table, json," in err
+
+    def test_trials_of_a_file_beside_device_time_are_named(self, command, comparing, tmp_path):
+        self.it(comparing)
+        (tmp_path / "it.yaml").write_text("trials: 7\n")
+        arguments = [*self.ARGUMENTS]
+        place = arguments.index("--trials")
+        del arguments[place : place + 2]
+        more = ("--config", str(tmp_path / "it.yaml"), "--budget-per-cell", "1m", "--name", "b")
+        _, _, err = command(*arguments, *more, "--dry-run")
+        assert "trials of" in err
+        assert "are left out: --budget-per-cell counts device time." in err
 
 
 class TestShareOfAGpu:
