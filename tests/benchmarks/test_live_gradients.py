@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.live_gradients import CONFIGURATIONS, METHODS, Task, figures, record_of
+from benchmarks.live_gradients import (
+    ARMS,
+    CONFIGURATIONS,
+    METHODS,
+    RECORD,
+    Task,
+    figures,
+    record_of,
+)
 
 DRAWS = 12
 
@@ -48,3 +59,18 @@ def test_what_a_search_found_is_not_what_was_published():
     found, published = (record_of(Task("ict", which, "live", 10, 5)) for which in CONFIGURATIONS)
     assert found["parameters"] != published["parameters"]
     assert (found["divergence"], found["split_seed"]) == ("mse", 5)
+
+
+def test_the_page_shows_the_recorded_figures_and_every_method_is_live():
+    page = (Path(__file__).parents[2] / "docs/digits.md").read_text()
+    rows = [row for row in json.loads(RECORD.read_text()).values() if row["draws"] == 20]
+    assert [row["method"] for row in rows] == list(METHODS)
+    for row in rows:
+        means = " | ".join(f"{100 * row['means'][arm]:.1f} %" for arm in ARMS)
+        differences = [
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * value for value in row[name]))
+            for name in ("live_minus_cut", "cut_minus_supervised")
+        ]
+        assert f"| {row['method']} | {means} | {' | '.join(differences)} |" in page
+        assert row["live"]
+        assert row["cut_is_supervised"] == (row["method"] != "mixmatch")
