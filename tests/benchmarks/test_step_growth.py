@@ -28,6 +28,8 @@ def test_a_start_is_the_first_step_without_a_later_one(monkeypatch):
     monkeypatch.setattr(trial_start.time, "perf_counter", lambda: next(clock))
 
     class Work:
+        finite = True
+
         def run(self, until):
             self.step = until
 
