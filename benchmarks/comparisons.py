@@ -15,7 +15,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -136,8 +136,11 @@ def recorded(name: str) -> dict[str, Any]:
 
 def classified_test(search: Mapping[str, Any]) -> Floats:
     """Return which test images the retrainings of a search's winner classified, as (draws, images)."""
-    lines = [unpack_correct(line["test_correct"]) for line in search["retrainings"]]
-    return np.stack(lines).astype(np.float64)
+    return _unpacked([line["test_correct"] for line in search["retrainings"]])
+
+
+def _unpacked(packed: Sequence[str]) -> Floats:
+    return np.stack([unpack_correct(one) for one in packed]).astype(np.float64)
 
 
 def _classified_test(record: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
@@ -178,20 +181,19 @@ def matrix(result: Mapping[str, Any]) -> str:
 
 def between(result: Mapping[str, Any]) -> Callable[[str, str], Interval]:
     """Return what gives the interval of one row's accuracy minus another's; all hold together."""
-    tables = {row["name"]: _table_of(row) for row in result["cells"]}
+    tables = {
+        row["name"]: over_searches([classified_test(search) for search in row["searched"]])
+        for row in result["cells"]
+    }
     groups = result["searches"]
     for row in result["references"]:
-        lines = np.stack([unpack_correct(line) for line in row["correct"]]).astype(np.float64)
-        tables[row["name"]] = over_searches(list(lines.reshape(groups, result["draws"], -1)))
+        lines = _unpacked(row["correct"]).reshape(groups, result["draws"], -1)
+        tables[row["name"]] = over_searches(list(lines))
     names = list(tables)
     together = simultaneous_differences(
         np.stack([tables[name] for name in names]), control=names.index(result["control"])
     )
     return lambda one, other: together.interval(names.index(one), names.index(other))
-
-
-def _table_of(row: Mapping[str, Any]) -> Floats:
-    return over_searches([classified_test(search) for search in row["searched"]])
 
 
 def apart(result: Mapping[str, Any]) -> list[tuple[str, str]]:

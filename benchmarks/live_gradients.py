@@ -2,13 +2,13 @@
 
     python -m benchmarks.live_gradients --record
 
-Each method is trained on digits with what its search found (``comparisons.json``; ``--configuration default`` for
-the published values), on fresh draws of 20 labels that are the same for all: as it is (live), with the gradient of its unlabeled term cut (cut: weight 0, which the contract of
-tests/contracts shows to leave the labeled term's gradient bit for bit), and as supervised training with the same
-optimiser values. Figures are mean differences of test accuracy over paired draws: live - cut with its 95 % t
-interval, and cut - supervised with the 90 % interval whose lying within 2 points shows equivalence (two
-one-sided tests at 5 %). A method whose term is dead, as those of several public libraries are, would
-show live - cut about 0.
+Each method is trained on digits with what its search found (``comparisons.json``; ``--configuration default``
+for the published values), on fresh draws of 20 labels that are the same for all: as it is (live), with the
+gradient of its unlabeled term cut (cut: weight 0, which the contract of tests/contracts shows to leave the
+labeled term's gradient bit for bit), and as supervised training with the same optimiser values. Figures are
+mean differences of test accuracy over paired draws: live - cut with its 95 % t interval, and cut - supervised
+with the 90 % interval whose lying within 2 points shows equivalence (two one-sided tests at 5 %). A method
+whose term is dead, as those of several public libraries are, would show live - cut about 0.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ MUTANTS = (
     Mutant(
         "oliver: the student's statistics move where the average is evaluated",
         "ssl_core/training/step.py",
-        "update_statistics(self._evaluated, self._norms, images, momentum)",
+        "update_statistics(self.evaluated, self._norms, images, momentum)",
         "update_statistics(self.student, batch_norms(self.student), images, momentum)",
     ),
     Mutant(
@@ -1152,9 +1152,9 @@ MUTANTS = (
     ),
     Mutant(
         "the other network is exported",
-        "ssl_core/training/loop.py",
-        'return self.ema.network if self.config.evaluate == "ema" else self.student',
-        "return self.student",
+        "ssl_core/training/step.py",
+        'self.evaluated = self.ema.network if config.evaluate == "ema" else self.student',
+        'self.evaluated = self.student if config.evaluate == "ema" else self.ema.network',
     ),
     Mutant(
         "weight decay on batch norm and biases",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import platform
@@ -12,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -59,13 +59,13 @@ def memory_bytes() -> tuple[int, int] | None:
 
 def forget_peak_resident() -> None:
     """Let ``peak_resident_bytes`` begin anew, where the system can: Linux."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_resident_bytes() -> int:
     """Return the most memory this process had since ``forget_peak_resident``, or at any time."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         status = Path("/proc/self/status").read_text()
         found = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
         if found:

@@ -117,9 +117,9 @@ class TrainingFactory:
         store = self._stores.get(config.device)
         if store is None:
             self.verify()
-            self._kept = self._kept or KeptStep()
             limit_memory(config.device, self._gpu_share or 1.0, PROCESS_MEGABYTES * 2**20)
             store = self._stores[config.device] = ImageStore(self._shared.images, config.device)
+        self._kept = self._kept or KeptStep()
         return TrainingWork(
             config, divided(drawn, config.data), store, self._checksum, kept=self._kept
         )
@@ -221,9 +221,9 @@ class TrainingWork:
             "correct": pack_correct(evaluated.correct),
             "memory_megabytes": machine.peak_resident_bytes() // 2**20,
         }
-        device = self._training.config.device
-        if device.startswith("cuda"):
-            details["gpu_megabytes"] = peak_device_bytes(device) // 2**20
+        of_gpu = peak_device_bytes(self._training.config.device)
+        if of_gpu:
+            details["gpu_megabytes"] = of_gpu // 2**20
         division = self._training.config.data.division_seed
         if division is not None:
             details[DIVISION] = division

@@ -28,8 +28,7 @@ def augmented_view(
     network then sees a mirrored whitened image, not a whitened mirrored one. Of channels that are
     normalised one by one, the order changes nothing, and uint8 moves faster.
     """
-    if not isinstance(preprocessing, PreprocessingTensors):
-        preprocessing = _sent_once(preprocessing, images.device)
+    preprocessing = _on_device(preprocessing, images.device)
     if preprocessing.whitens:
         view = _moved(normalise(images, preprocessing), augmentation, generator)
     else:
@@ -45,8 +44,7 @@ def _moved(images: Tensor, augmentation: Augmentation, generator: torch.Generato
 
 def normalise(images: Tensor, preprocessing: Preprocessing | PreprocessingTensors) -> Tensor:
     """Return uint8 images (B, channels, height, width) as a network's input, float32."""
-    if not isinstance(preprocessing, PreprocessingTensors):
-        preprocessing = _sent_once(preprocessing, images.device)
+    preprocessing = _on_device(preprocessing, images.device)
     if preprocessing.whitens:
         return _whiten(images, preprocessing)
     return (images.to(torch.float32) - preprocessing.mean) / preprocessing.scale
@@ -85,8 +83,12 @@ _SENT: WeakKeyDictionary[Preprocessing, dict[torch.device, PreprocessingTensors]
 )
 
 
-def _sent_once(preprocessing: Preprocessing, device: torch.device) -> PreprocessingTensors:
+def _on_device(
+    preprocessing: Preprocessing | PreprocessingTensors, device: torch.device
+) -> PreprocessingTensors:
     """Return a preprocessing's tensors, kept as long as itself: sent there once, not for each batch."""
+    if isinstance(preprocessing, PreprocessingTensors):
+        return preprocessing
     known = _SENT.setdefault(preprocessing, {})
     if device not in known:
         known[device] = PreprocessingTensors(preprocessing, device)

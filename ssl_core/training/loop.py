@@ -114,7 +114,7 @@ class Training:
     @property
     def evaluated_network(self) -> nn.Module:
         """The network the configuration says is measured and exported."""
-        return self.ema.network if self.config.evaluate == "ema" else self.student
+        return self._device_step.evaluated
 
     @property
     def finite(self) -> bool:

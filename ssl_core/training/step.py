@@ -75,6 +75,7 @@ class Step:
         capture: records the step; None to do every step anew.
 
     Attributes:
+        evaluated: the network the configuration says is measured and exported.
         beginnings: how many trainings it has served, this one included.
         whole: False while a step is taken or a state loaded, and ever after where that failed.
     """
@@ -115,14 +116,12 @@ class Step:
                 for name, value in _numbers(config).items()
             }
             self.algorithm.numbers = SimpleNamespace(**self._numbers)
-        self._evaluated = self.ema.network if config.evaluate == "ema" else self.student
-        self._norms = batch_norms(self._evaluated)
-        self._kernels: list[Tensor] = [
-            weight for weight in self.student.parameters() if weight.dim() > 1
-        ]
+        self.evaluated = self.ema.network if config.evaluate == "ema" else self.student
+        self._norms = batch_norms(self.evaluated)
         self._optimizer = _make_optimizer(
             config, self.student, numbers_on_device=self._numbers_on_device
         )
+        self._kernels: list[Tensor] = self._optimizer.param_groups[0]["params"]
         if self._numbers_on_device:
             self._set_rate(self._inputs.rate)
         self._ema_weight = 0.0
@@ -345,7 +344,7 @@ class Step:
         """
         with record_function("statistics"):
             images = torch.cat([batch.labeled[0], batch.unlabeled[0]])
-            update_statistics(self._evaluated, self._norms, images, momentum)
+            update_statistics(self.evaluated, self._norms, images, momentum)
 
     @torch.no_grad()
     def _decay_weights(self) -> None:
@@ -399,13 +398,13 @@ class KeptStep:
         """
         key = None if capture is None else step_key(config, shared, store)
         step, self._step = self._step, None
-        if step is not None and step.whole and self._key == key:
-            forget_peak(config.device)
-            step.begin_again(config, shared)
-        else:
-            step = None  # first, or the memory of both would be needed
-            forget_peak(config.device)
+        if step is not None and not (step.whole and self._key == key):
+            step = None  # before another is made, or the memory of both would be needed
+        forget_peak(config.device)
+        if step is None:
             step = Step(config, shared, store, capture)
+        else:
+            step.begin_again(config, shared)
         if capture is not None:
             self._key, self._step = key, step
         return step

@@ -308,6 +308,14 @@ def test_a_training_that_ended_badly_leaves_a_step_that_serves_the_next():
     assert len(captures) == 1
 
 
+def assert_the_next_is_as_any_other(worker: Worker, algorithm: str, **changes: Any) -> None:
+    """Assert that a worker's next training ends bit for bit where one with a step of its own does."""
+    served, alone = worker.training(algorithm, **changes), training(algorithm, anew, **changes)
+    for run in (served, alone):
+        run.run(12)
+    assert same(served, alone)
+
+
 def fails(*args: Any, **kwargs: Any) -> None:
     raise torch.OutOfMemoryError("out of memory")
 
@@ -324,11 +332,7 @@ def test_trials_that_run_out_of_memory_leave_nothing_to_the_next(monkeypatch, op
             patched.setattr(failing._device_step, "_replay", fails if after > 3 else None)
             with pytest.raises(torch.OutOfMemoryError):
                 failing.run(12)
-    served = worker.training("mean_teacher", optimizer=optimizer)
-    alone = training("mean_teacher", anew, optimizer=optimizer)
-    for run in (served, alone):
-        run.run(12)
-    assert same(served, alone)
+    assert_the_next_is_as_any_other(worker, "mean_teacher", optimizer=optimizer)
 
 
 def test_so_does_one_whose_optimiser_has_no_memory_for_half_of_its_moments(monkeypatch):
@@ -347,10 +351,7 @@ def test_so_does_one_whose_optimiser_has_no_memory_for_half_of_its_moments(monke
         with pytest.raises(torch.OutOfMemoryError):
             failing.run(1)
     assert len(made) == 3
-    served, alone = worker.training("mean_teacher"), training("mean_teacher", anew)
-    for run in (served, alone):
-        run.run(12)
-    assert same(served, alone)
+    assert_the_next_is_as_any_other(worker, "mean_teacher")
 
 
 def test_so_does_one_that_could_not_be_continued():
@@ -361,10 +362,7 @@ def test_so_does_one_that_could_not_be_continued():
     state["finite"] = None
     with pytest.raises(AttributeError):
         first.load_state_dict(state)
-    served, alone = worker.training("mean_teacher"), training("mean_teacher", anew)
-    for run in (served, alone):
-        run.run(12)
-    assert same(served, alone)
+    assert_the_next_is_as_any_other(worker, "mean_teacher")
 
 
 def test_a_training_whose_step_serves_another_has_ended():
@@ -425,10 +423,7 @@ def test_a_state_loaded_where_a_profiler_watches_is_gone_on_with():
 def test_one_that_ended_before_its_step_was_captured_leaves_nothing_behind():
     worker = Worker()
     worker.training("mean_teacher").run(2)
-    served, alone = worker.training("mean_teacher"), training("mean_teacher", anew)
-    for run in (served, alone):
-        run.run(12)
-    assert same(served, alone)
+    assert_the_next_is_as_any_other(worker, "mean_teacher")
 
 
 def test_a_continued_training_leaves_a_step_that_serves_the_next():
@@ -441,10 +436,7 @@ def test_a_continued_training_leaves_a_step_that_serves_the_next():
     continued.run(20)
     stored.run(20)
     assert same(continued, stored)
-    served, alone = worker.training("mixmatch"), training("mixmatch", anew)
-    for run in (served, alone):
-        run.run(12)
-    assert same(served, alone)
+    assert_the_next_is_as_any_other(worker, "mixmatch")
     assert len(captures) == 1
 
 

@@ -527,7 +527,7 @@ class TestShareOfAGpu:
             asked.append(config.alg)
             return dataclasses.replace(config, gpus_per_trial=0.25)
 
-        monkeypatch.setattr(workflow, "with_measured_share", measured)
+        monkeypatch.setattr(search_workflow, "with_measured_share", measured)
         settings = small_config(alg=("ict",), gpus_per_trial="auto", device="cuda")
         found = workflow._with_the_share_of_all(
             settings,

@@ -83,8 +83,7 @@ from tune_ssl.workflows.retrain import (
     draw_images,
     retrain,
 )
-from tune_ssl.workflows.search import run_search
-from tune_ssl.workflows.sharing import with_measured_share
+from tune_ssl.workflows.search import SearchJob, run_search
 
 if TYPE_CHECKING:
     from tune_ssl.on_ray.cluster import Cluster
@@ -337,12 +336,10 @@ def _with_the_share_of_all(
     With one of its own, a method whose trials are small would have more trials for its device time, or
     be done sooner.
     """
-    every = dataclasses.replace(settings, alg=alg, divergence=())
-    placed_there = on_cluster(every, cluster.cpus, cluster.gpus)
-    if placed_there.gpus_per_trial == AUTO:
-        placed_there = with_precision(placed_there, shared)
-        placed_there = with_measured_share(placed_there, cluster, shared, console)
-    return dataclasses.replace(settings, gpus_per_trial=placed_there.gpus_per_trial)
+    every = SearchJob(
+        settings=dataclasses.replace(settings, alg=alg, divergence=()), shared=shared
+    ).on_cluster(cluster, console)
+    return dataclasses.replace(settings, gpus_per_trial=every.settings.gpus_per_trial)
 
 
 def _retrain_winners(

@@ -29,7 +29,7 @@ from tune_ssl.retraining import (
     read_retrainings,
     retrain_settings,
 )
-from tune_ssl.run import COMPARISON, RunConfig, RunDirectory, check_run_name
+from tune_ssl.run import RunConfig, RunDirectory, check_run_name, whole_of
 from tune_ssl.statistics.repeats import FEWEST_TRUSTED, check_retrainings, is_indicative
 from tune_ssl.storage import root_below
 from tune_ssl.study import RESULT
@@ -378,6 +378,4 @@ def _ledger(directory: RunDirectory) -> Path:
 
     A cell of a comparison lies below the comparison's folder, and is counted in the same ledger.
     """
-    search = directory.path.parents[1]
-    whole = (folder for folder in search.parents if (folder / COMPARISON).is_file())
-    return next(whole, search).parent / LEDGER
+    return whole_of(RunDirectory(directory.path.parents[1])).path.parent / LEDGER
