@@ -134,6 +134,7 @@ def ours(trials: int) -> float:
 
     from ssl_core.data.prepare import prepare
     from tune_ssl.driver import SearchDriver
+    from tune_ssl.drivers import Drivers
     from tune_ssl.on_ray.cluster import connected
     from tune_ssl.on_ray.tuning import Slots, run_tune
     from tune_ssl.run import RunDirectory
@@ -158,11 +159,11 @@ def ours(trials: int) -> float:
         def search() -> None:
             study = open_study(config, directory, shared, storage, console)
             driver = SearchDriver(study, config, directory, storage)
-            view = LiveView(driver, console, name="search", slots=SLOTS)
+            drivers = Drivers.of(driver)
+            view = LiveView(drivers, console, name="search", slots=SLOTS)
             run_tune(
-                driver,
+                drivers,
                 factory,
-                storage=storage.root,
                 rungs=config.rungs(),
                 slots=slots,
                 on_tick=view.tick,

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,7 @@ class SearchDriver:
         storage: checkpoints and weights, written by workers, tidied here.
         record: makes a trial's flat configuration of its number and what was suggested; None for
             a search's, of ``config`` and a seed of the number's own.
+        headline: says in a line what the trials show; None for the best so far.
         weights_kept: so many of the best keep their weights; None for all.
         began: when the invocation began, by the clock; None for now.
         exclude: takes a node where trials fail that is not their fault, why, and whether it cannot prove
@@ -114,6 +115,7 @@ class SearchDriver:
         storage: RunStorage,
         *,
         record: Callable[[int, Suggestion], dict[str, Any]] | None = None,
+        headline: Callable[[Sequence[FrozenTrial]], str] | None = None,
         weights_kept: int | None = WEIGHTS_KEPT,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -122,12 +124,14 @@ class SearchDriver:
     ) -> None:
         self.study = study
         self.config = config
+        self.headline = headline
         self.running: dict[int, RunningTrial] = {}
         self.draining: str | None = None
         self._drained_at = 0.0
         self.hopeless: str | None = None
         self.place_lost: str | None = None
         self.limit_reached = False
+        self.used_up = False
         self._directory = directory
         self._storage = storage
         self._record = record or self._searched
@@ -156,6 +160,11 @@ class SearchDriver:
                     self._delete(path)
 
     # Asked by whoever runs the workers
+
+    @property
+    def storage_root(self) -> str:
+        """Where checkpoints and weights are; no two runs share it."""
+        return self._storage.root
 
     def next(self) -> Task | None:
         """Return the next trial to run; None where none is left or the search is draining."""
@@ -246,7 +255,7 @@ class SearchDriver:
             self.limit_reached = True
             self.drain("time limit reached")
         if limits.device_seconds is not None and self.device_seconds() >= limits.device_seconds:
-            self.limit_reached = True
+            self.limit_reached = self.used_up = True
             self.drain("device-hours used up")
 
     def store_and_interrupt(self, number: int, attempt: int, checkpoint: Any) -> None:
@@ -268,9 +277,20 @@ class SearchDriver:
 
     # What the live view shows
 
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self._directory.name
+
     def counts(self) -> Counts:
         """Return how many trials are in which condition."""
         return self.study.counts()
+
+    def progress(self) -> float:
+        """Return the share of its trials that have finished, or of its device time that is used if that is more."""
+        counts, limit = self.counts(), self._limits.device_seconds
+        used = 0.0 if limit is None else self.device_seconds() / limit
+        return min(1.0, max(counts.finished / counts.asked, used))
 
     def elapsed(self) -> float:
         """Return seconds since this invocation began."""
@@ -309,6 +329,7 @@ class SearchDriver:
             number=number,
             attempt=assignment.attempt,
             record=record,
+            storage=self.storage_root,
             checkpoint=assignment.checkpoint,
         )
 

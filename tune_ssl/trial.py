@@ -129,7 +129,7 @@ class TrainingFactory:
         _verify(checksum(self._shared.images), self._checksum)
 
 
-class RetrainingFactory:
+class DrawsFactory:
     """Makes trainings over several draws of labels from the same images, which are kept once.
 
     Each draw holds its own labels only: those of the others, and of the unlabeled images, are no

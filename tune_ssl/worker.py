@@ -43,11 +43,16 @@ OF_THE_PLACE = (UNREADABLE, UNWRITABLE, DEVICE_FAILED)
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a worker is told: which trial, for which time, with which configuration."""
+    """What a worker is told: which trial, for which time, with which configuration.
+
+    Args:
+        storage: root of its run's checkpoints and weights, writable from every node.
+    """
 
     number: int
     attempt: int
     record: dict[str, Any]
+    storage: str
     checkpoint: Checkpoint | None = None
 
 

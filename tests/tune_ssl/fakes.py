@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from ssl_core.data.prepare import SplitImages
 from ssl_core.data.recipe import Augmentation, Normalisation
 from ssl_core.errors import UserError
 from tune_ssl.driver import SearchDriver
+from tune_ssl.drivers import Drivers
 from tune_ssl.journal import MemoryJournal, open_journal
 from tune_ssl.run import RunConfig, RunDirectory, trial_seed
 from tune_ssl.storage import RunStorage
@@ -419,50 +421,144 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def drive_without_cluster(job, directory, invocation, console, *, fresh, cluster=None, **options):
-    """Do what ``driving.run_job`` does, with workers of ``FakeWork`` in the place of a cluster.
+class SharedWorkers:
+    """A number of slots that run what ``Drivers`` hand out, a slice each in turn."""
 
-    ``interrupted_after`` reports a signal comes, or with ``lost`` the driver is gone without a word.
+    def __init__(self, drivers: Drivers, factory, *, slots: int) -> None:
+        self.drivers = drivers
+        self.factory = factory
+        self.slots = slots
+        self.busy: dict[int, tuple] = {}
+
+    def fill(self) -> None:
+        """Give every free slot a trial."""
+        for slot in range(self.slots):
+            if slot in self.busy or self.drivers.finished():
+                continue
+            task = self.drivers.next()
+            if task is None:
+                continue
+            rungs = self.drivers.open[0].config.rungs()
+            lengths = Lengths(slice_seconds=5.0, checkpoint_seconds=60.0)
+            storage = RunStorage(task.storage)
+            runner = TrialRunner(
+                self.factory, storage, rungs, lengths=lengths, clock=self.factory.clock
+            )
+            runner.begin(task)
+            self.drivers.started(task)
+            self.busy[slot] = task, runner
+
+    def turn(self) -> int:
+        """Run one slice in every busy slot; return how many reported."""
+        busy = list(self.busy.items())
+        for slot, (task, runner) in busy:
+            if self.drivers.handle(task, runner.slice()) is not Verdict.CONTINUE:
+                del self.busy[slot]
+            elif self.drivers.drains(task):
+                self.drivers.store_and_interrupt(task, runner.store_checkpoint())
+                del self.busy[slot]
+        return len(busy)
+
+
+def drive_all_without_cluster(
+    runs,
+    whole,
+    invocation,
+    console,
+    *,
+    ended,
+    count=1,
+    done=0,
+    cluster=None,
+    interrupted_after=None,
+    lost=False,
+    slots=2,
+    driven=None,
+    **options,
+):
+    """Do what ``driving.run_jobs`` does, with workers of ``FakeWork`` in the place of a cluster.
+
+    ``interrupted_after`` (n, reports) of when the n-th run has begun a signal comes, or with ``lost`` the driver
+    is gone without a word. The names of the runs that begin are appended to ``driven``.
     """
     from tune_ssl.on_ray.cluster import Cluster
     from tune_ssl.run import run_lock
 
     clock = FakeClock()
-    interrupted_after = options.pop("interrupted_after", None)
-    lost = options.pop("lost", False)
     here = Cluster(local=True, address="here", dashboard=None, cpus=4.0, gpus=0.0)
-    job = job.on_cluster(here, console)
-    if fresh:
-        directory.create()
-        job.begin(directory, console)
-    with run_lock(directory):
-        job.describe_origin(directory)
-        storage = RunStorage(job.settings.storage or str(directory.path))
-        study = job.open_study(directory, storage, console)
-        driver = SearchDriver(
-            study,
-            job.settings,
-            directory,
-            storage,
-            record=job.record,
-            weights_kept=job.weights_kept,
-            limits=invocation.limits,
-            clock=clock,
-        )
-        driver.tidy()
-        factory = FakeFactory(clock=clock, **options)
-        workers = Workers(driver, factory, storage, slots=2)
-        reports = 0
-        while not driver.finished() or workers.busy:
-            driver.check_limits()
+    factory = FakeFactory(clock=clock, **options)
+    begun, driven = {}, [] if driven is None else driven
+
+    def opened():
+        for run in runs:
+            job, directory = run.job.on_cluster(here, console), run.directory
+            driven.append(directory.name)
+            if run.fresh:
+                directory.create()
+                job.begin(directory, console)
+            held = ExitStack()
+            held.enter_context(run_lock(directory))
+            job.describe_origin(directory)
+            storage = RunStorage(job.settings.storage or str(directory.path))
+            study = job.open_study(directory, storage, console)
+            driver = SearchDriver(
+                study,
+                job.settings,
+                directory,
+                storage,
+                record=job.record,
+                weights_kept=job.weights_kept,
+                limits=run.limits,
+                clock=clock,
+            )
+            driver.tidy()
+            begun[driver.storage_root] = run, held
+            yield driver
+
+    def end(driver):
+        run, held = begun.pop(driver.storage_root)
+        held.close()
+        why = ended(run, driver)
+        if why is not None:
+            drivers.drain(why)
+
+    drivers = Drivers(opened(), count=count, done=done, ended=end)
+    workers = SharedWorkers(drivers, factory, slots=slots)
+    reports, (nth, after) = 0, interrupted_after or (0, None)
+    try:
+        while not drivers.finished() or workers.busy:
+            drivers.tend()
             workers.fill()
-            reports += len(workers.turn())
-            if interrupted_after is not None and reports >= interrupted_after:
+            reported = workers.turn()
+            reports += reported if len(driven) >= nth else 0
+            if after is not None and len(driven) >= nth and reports >= after:
                 if lost:
                     raise KeyboardInterrupt
-                driver.drain("SIGTERM")
-        driver.close("the driver ended")
-    return driver
+                drivers.drain("SIGTERM")
+        drivers.close("the driver ended")
+    finally:
+        for _, held in begun.values():
+            held.close()
+    return drivers.draining
+
+
+def drive_without_cluster(job, directory, invocation, console, *, fresh, cluster=None, **options):
+    """Do what ``driving.run_job`` does; see ``drive_all_without_cluster``."""
+    from tune_ssl.workflows import driving
+
+    run = driving.Run(job=job, directory=directory, fresh=fresh, limits=invocation.limits)
+    closed = []
+    after = options.pop("interrupted_after", None)
+    drive_all_without_cluster(
+        [run],
+        directory,
+        invocation,
+        console,
+        ended=lambda run, driver: closed.append(driver),
+        interrupted_after=None if after is None else (1, after),
+        **options,
+    )
+    return closed[0]
 
 
 def draws_of(retrainings) -> dict[int, SplitImages]:

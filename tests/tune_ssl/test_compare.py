@@ -1,4 +1,4 @@
-"""What compare does around the engine: cells in turn, what is done stays, one opening for all."""
+"""What compare does around the engine: cells share the workers, what is done stays, one opening for all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import dataclasses
 import functools
 import io
 import json
-from contextlib import contextmanager
-from types import SimpleNamespace
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from rich.console import Console
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import (
     draws_of,
+    drive_all_without_cluster,
     drive_without_cluster,
     outcome,
     small_config,
@@ -25,6 +25,8 @@ from tests.tune_ssl.fakes import (
 from tests.tune_ssl.test_confirm import IMAGES, FakeSealedTest, KilledError
 from tune_ssl import cli
 from tune_ssl import comparison as judging
+from tune_ssl.driver import Limits
+from tune_ssl.on_ray.cluster import Cluster
 from tune_ssl.retraining import Configuration
 from tune_ssl.run import RunDirectory, run_lock, write_yaml
 from tune_ssl.study import SECONDS, read_trials
@@ -63,6 +65,7 @@ class Comparing:
         self.own = RunDirectory(self.directory.path / "retrainings")
         self.sealed = FakeSealed(self.own.path)
         self.connected = 0
+        self.gpus = 0.0
         monkeypatch.setattr(workflow, "prepare", self._prepare)
         monkeypatch.setattr(workflow, "draw_images", draws_of)
         monkeypatch.setattr(workflow, "connected_for", self._connected)
@@ -74,7 +77,7 @@ class Comparing:
     @contextmanager
     def _connected(self, invocation, image_bytes):
         self.connected += 1
-        yield SimpleNamespace()
+        yield Cluster(local=True, address="here", dashboard=None, cpus=4.0, gpus=self.gpus)
 
     @contextmanager
     def _sealed_test(self, place, processes):
@@ -86,26 +89,29 @@ class Comparing:
 
     def engine(self, **options) -> None:
         """Say what happens to the trials: ``interrupted_after`` reports of all cells together."""
-        left = options.pop("interrupted_after", None)
+        after = options.pop("interrupted_after", None)
         self.driven: list[str] = []
 
-        def drive(job, directory, invocation, console, *, fresh, cluster=None):
-            self.driven.append(directory.name)
-            after = (
-                {} if left is None or len(self.driven) < left[0] else {"interrupted_after": left[1]}
+        def drive_all(*arguments, **more):
+            return drive_all_without_cluster(
+                *arguments, **more, driven=self.driven, interrupted_after=after, **options
             )
+
+        def drive(job, directory, invocation, console, *, fresh, cluster=None):
+            begun = len(self.driven)
+            self.driven.append(directory.name)
+            now = after is not None and begun + 1 >= after[0]
             return drive_without_cluster(
                 job,
                 directory,
                 invocation,
                 console,
                 fresh=fresh,
-                cluster=cluster,
-                **after,
+                **({"interrupted_after": after[1]} if now else {}),
                 **options,
             )
 
-        self._monkeypatch.setattr(search_workflow, "run_job", drive)
+        self._monkeypatch.setattr(workflow, "run_jobs", drive_all)
         self._monkeypatch.setattr(retrain, "run_job", drive)
 
     def __call__(self, **engine):
@@ -119,6 +125,11 @@ class Comparing:
     def openings(self) -> list[dict]:
         path = self.output / "test_openings.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def is_done(self, name: str) -> bool:
+        cells = workflow.read_comparison(self.directory).cells()
+        (cell,) = [one for one in cells if one.folder == name]
+        return workflow._is_done(RunDirectory(self.directory.path / "cells" / name), cell)
 
     def trials(self, folder: str):
         return read_trials(self.directory.path / folder / "study.journal")[0]
@@ -142,7 +153,8 @@ def figures(result):
     return kept
 
 
-CELLS = ("cells/supervised", "cells/mean_teacher-mse")
+NAMES = ("supervised", "mean_teacher-mse")
+CELLS = tuple(f"cells/{name}" for name in NAMES)
 
 
 class TestRun:
@@ -209,13 +221,19 @@ class TestRun:
             assert (ended.exit_code, ended.result) == (DRAINED, None)
             assert ended.message.endswith(f"resume {it.directory.path}")
         assert it.sealed.opened == 0
-        finished = {folder: tree(it.directory.path / folder) for folder in CELLS[: cell - 1]}
+        left = [name for name in NAMES if not it.is_done(name)]
+        finished = {
+            folder: tree(it.directory.path / folder)
+            for folder, name in zip(CELLS, NAMES, strict=True)
+            if name not in left
+        }
+        assert len(left) >= min(3 - cell, 2)
         it.engine()
         ended = workflow.resume_compare(
             it.directory, Invocation(), Console(file=io.StringIO()), concurrency=None, data_dir=None
         )
         assert ended.exit_code == DONE
-        assert it.driven == ["supervised", "mean_teacher-mse", "retrainings"][cell - 1 :]
+        assert it.driven == [*left, "retrainings"]
         for folder, before in finished.items():
             assert tree(it.directory.path / folder) == before
         assert figures(ended.result) == figures(expected)
@@ -271,18 +289,11 @@ class TestBudgetInDeviceTime:
 
     def test_a_time_limit_ends_the_command_and_not_the_budget(self, comparing, monkeypatch):
         it = comparing()
-
-        def drive(job, directory, invocation, console, *, fresh, cluster=None):
-            driver = drive_without_cluster(
-                job, directory, invocation, console, fresh=fresh, interrupted_after=2
-            )
-            driver.limit_reached = True
-            return driver
-
-        monkeypatch.setattr(search_workflow, "run_job", drive)
-        ended = workflow.compare(it.prepared(), Invocation(), Console(file=io.StringIO()))
+        it.engine(seconds_per_step=1.0)
+        invocation = Invocation(limits=Limits(seconds=30.0))
+        ended = workflow.compare(it.prepared(), invocation, Console(file=io.StringIO()))
         assert (ended.exit_code, ended.result) == (LIMIT, None)
-        assert "cell supervised" in ended.message
+        assert "cell supervised: time limit reached; continue with" in ended.message
 
 
 class TestRefused:
@@ -346,7 +357,7 @@ class TestBill:
     def test_and_what_is_done_already(self, comparing):
         it = comparing()
         assert "searched so far" not in "\n".join(it.prepared().bill)
-        it(interrupted_after=(2, 1))
+        it(interrupted_after=(2, 1), slots=1)
         assert "searched so far: 1 of 2" in "\n".join(it.prepared().bill)
 
     def test_a_rough_time_of_searches_and_retrainings(self, comparing):
@@ -401,12 +412,13 @@ class TestCommand:
         code, _, err = command(*self.ARGUMENTS, "--name", "it")
         assert code == DRAINED
         assert err.rstrip().endswith(f"resume {it.directory.path}")
+        left = [name for name in NAMES if not it.is_done(name)]
         it.engine()
         folder = (*CELLS, "retrainings")[part - 1]
         code, out, err = command("resume", f"it/{folder}", "--format", "json")
         assert code == 0, err
         assert f"{it.directory.path / folder} is a part of comparison 'it'" in err
-        assert it.driven == ["supervised", "mean_teacher-mse", "retrainings"][part - 1 :]
+        assert it.driven == [*left, "retrainings"]
         result = json.loads(out)
         assert result["control"] == "supervised"
         assert [row["name"] for row in result["references"]] == ["1-NN", "LabelSpreading"]
@@ -520,24 +532,58 @@ class TestCommand:
 
 
 class TestShareOfAGpu:
-    def test_every_cell_has_the_one_that_all_methods_can_do_with(self, monkeypatch):
-        asked = []
+    """Whatever the machine decides is one and the same for all cells."""
 
-        def measured(config, cluster, shared, console):
-            asked.append(config.alg)
-            return dataclasses.replace(config, gpus_per_trial=0.25)
+    @pytest.fixture
+    def decided(self, comparing, monkeypatch):
+        """Return what is decided for a cell of a comparison on a GPU, and for which methods it was measured."""
 
-        monkeypatch.setattr(search_workflow, "with_measured_share", measured)
-        settings = small_config(alg=("ict",), gpus_per_trial="auto", device="cuda")
-        found = workflow._with_the_share_of_all(
-            settings,
-            ("supervised", "ict", "mixmatch"),
-            SimpleNamespace(cpus=8.0, gpus=1.0),
-            tiny_images(),
-            Console(file=io.StringIO()),
-        )
+        def of(**settings):
+            asked = []
+
+            def measured(config, cluster, shared, console):
+                asked.append(config.alg)
+                return dataclasses.replace(config, gpus_per_trial=0.25)
+
+            monkeypatch.setattr(search_workflow, "with_measured_share", measured)
+            it = comparing(settings={"alg": ("supervised", "ict", "mixmatch"), **settings})
+            it.gpus = 1.0
+            asked_for = {"claim": "cells", "budget_per_cell": None, "seeds": 3, "repeats": 1}
+            compared = workflow.comparison_of(it.settings, **asked_for)
+            console = Console(file=io.StringIO())
+            with ExitStack() as stack:
+                cluster = workflow._Cluster(stack, Invocation())
+                searches = workflow._Searches(
+                    compared, it.directory, Invocation(), cluster, console
+                )
+                cell = compared.search_settings(compared.cells()[1], 0)
+                return it, searches._decided_for_all(cell, tiny_images()), asked
+
+        return of
+
+    def test_a_share_that_all_methods_can_do_with(self, decided):
+        _, found, asked = decided(gpus_per_trial="auto", device="auto")
         assert asked == [("supervised", "ict", "mixmatch")]
-        assert found == dataclasses.replace(settings, gpus_per_trial=0.25)
+        assert found == {
+            "device": "cuda",
+            "gpus_per_trial": 0.25,
+            "threads": 1,
+            "precision": "float32",
+        }
+
+    def test_gone_on_with_on_another_machine_as_it_was_for_the_cells_before(self, decided):
+        it, _, _ = decided()
+        cell = RunDirectory(it.directory.path / "cells/supervised")
+        cell.path.mkdir(parents=True)
+        before = {
+            "device": "cpu",
+            "gpus_per_trial": 0.0,
+            "threads": 3,
+            "precision": "bfloat16",
+        }
+        cell.write_config(small_config(alg=("supervised",), **before))
+        _, found, asked = decided(gpus_per_trial="auto", device="auto")
+        assert (found, asked) == (before, [])
 
     def test_the_retrainings_have_it_measured_for_all_methods_too(self):
         asked = workflow.comparison_of(

@@ -14,7 +14,7 @@ from tune_ssl.machine import versions
 from tune_ssl.on_ray import nodes
 from tune_ssl.on_ray.nodes import NodeGuard, Requirements
 from tune_ssl.on_ray.scheduler import DriverScheduler
-from tune_ssl.on_ray.trainable import REPORT
+from tune_ssl.on_ray.trainable import REPORT, TASK
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import Verdict
 from tune_ssl.worker import DEVICE_FAILED, END, ERROR, RUNG, UNWRITABLE
@@ -130,8 +130,10 @@ def test_one_that_lost_the_storage_may_prove_itself_again_and_one_excluded_for_g
 
 
 def scheduled(report, verdict=Verdict.STOP, guard=None, trial=None) -> str:
-    driver = SimpleNamespace(handle=lambda report: verdict, draining=None)
-    return DriverScheduler(driver, guard).on_trial_result(None, trial, {REPORT: report})
+    drivers = SimpleNamespace(handle=lambda task, report: verdict, drains=lambda task: False)
+    temporary_state = trial and trial.temporary_state
+    trial = SimpleNamespace(config={TASK: [None]}, temporary_state=temporary_state)
+    return DriverScheduler(drivers, guard).on_trial_result(None, trial, {REPORT: report})
 
 
 def test_a_worker_that_shall_run_nothing_more_is_let_raise():

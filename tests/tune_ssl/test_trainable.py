@@ -8,8 +8,8 @@ import pytest
 
 from tests.tune_ssl.fakes import bare_report
 from tune_ssl.on_ray import trainable
-from tune_ssl.on_ray.trainable import REPORT, TrialTrainable
-from tune_ssl.worker import DEVICE_FAILED, ERROR, RUNG, UNWRITABLE, SliceReport
+from tune_ssl.on_ray.trainable import REPORT, TASK, TrialTrainable
+from tune_ssl.worker import DEVICE_FAILED, ERROR, RUNG, UNWRITABLE, SliceReport, Task
 
 
 @pytest.fixture
@@ -27,6 +27,10 @@ def actor_with(monkeypatch):
         return actor
 
     return make
+
+
+def task(number: int, storage: str) -> Task:
+    return Task(number=number, attempt=1, record={}, storage=storage)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +64,35 @@ def test_one_that_is_retired_raises_at_its_next_step(actor_with):
     actor.retire()
     with pytest.raises(RuntimeError, match="its node gets no more trials"):
         actor.step()
+
+
+def test_trials_of_several_runs_share_what_is_fetched_and_have_their_own_storage(
+    actor_with, monkeypatch, tmp_path
+):
+    fetched, runners = [], []
+
+    class Runner:
+        def __init__(self, factory, storage, rungs, *, lengths):
+            self.factory, self.storage, self.begun = factory, storage.root, []
+            runners.append(self)
+
+        def begin(self, task):
+            self.begun.append(task.number)
+
+        def slice(self):
+            return bare_report(RUNG)
+
+    monkeypatch.setattr(trainable.ray, "get", lambda reference: fetched.append(reference) or "it")
+    monkeypatch.setattr(trainable, "TrialRunner", Runner)
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    actor = actor_with(bare_report(RUNG))
+    actor.setup({TASK: [task(0, one)]}, factory=["reference"], rungs=(3, 9))
+    for following in (task(1, one), task(0, other), task(1, other)):
+        actor.step()
+        actor.reset_config({TASK: [following]})
+    actor.step()
+    assert fetched == ["reference"]
+    assert [(runner.storage, runner.begun) for runner in runners] == [
+        (one, [0, 1]),
+        (other, [0, 1]),
+    ]

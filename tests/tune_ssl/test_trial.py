@@ -19,7 +19,7 @@ from ssl_core.errors import UserError
 from ssl_core.training import evaluate
 from ssl_core.training.config import TrainingConfig
 from tune_ssl.storage import RunStorage
-from tune_ssl.trial import DIVISION, RetrainingFactory, TrainingFactory, unpack_correct
+from tune_ssl.trial import DIVISION, DrawsFactory, TrainingFactory, unpack_correct
 from tune_ssl.worker import END, RUNG, SLICE, Lengths, Task, TrialRunner
 
 RECORD = {
@@ -204,7 +204,7 @@ def test_retrainings_on_many_draws_are_those_on_each_alone(record):
     draws = {
         seed: split_images(dataclasses.replace(config, split_seed=seed), source) for seed in (3, 4)
     }
-    factory = pickle.loads(pickle.dumps(RetrainingFactory(draws)))
+    factory = pickle.loads(pickle.dumps(DrawsFactory(draws)))
     factory.verify()
     ended = []
     for seed in (3, 4):
@@ -224,7 +224,7 @@ def test_draws_on_their_way_to_a_worker_hold_the_images_once(record):
     source = load_training_images("digits", None, None)
     draws = {seed: split_images(config, source) for seed in range(5)}
     one, five = (
-        len(pickle.dumps(RetrainingFactory({seed: draws[seed] for seed in range(count)})))
+        len(pickle.dumps(DrawsFactory({seed: draws[seed] for seed in range(count)})))
         for count in (1, 5)
     )
     assert five - one < source.images.nbytes
@@ -241,11 +241,11 @@ def test_a_runner_takes_it_from_rung_to_rung_and_another_continues_it(
         )
 
     first = runner()
-    first.begin(Task(number=0, attempt=1, record=record))
+    first.begin(Task(number=0, attempt=1, record=record, storage=""))
     rung = first.slice()
     assert (rung.kind, rung.step) == (RUNG, 2)
     second = runner()
-    second.begin(Task(number=0, attempt=2, record=record, checkpoint=rung.checkpoint))
+    second.begin(Task(number=0, attempt=2, record=record, storage="", checkpoint=rung.checkpoint))
     again, end = second.slice(), second.slice()
     assert (again.kind, again.value) == (RUNG, rung.value)
     assert (end.kind, end.value) == (END, whole.measure().value)
@@ -257,7 +257,7 @@ def test_a_drain_right_after_a_rung_leaves_the_rung_s_checkpoint_as_it_was(
 ):
     storage = RunStorage(str(tmp_path))
     runner = TrialRunner(TrainingFactory(shared), storage, (2, 6))
-    runner.begin(Task(number=0, attempt=1, record=record))
+    runner.begin(Task(number=0, attempt=1, record=record, storage=""))
     while (report := runner.slice()).kind == SLICE:
         pass
     named = report.checkpoint

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.tune_ssl.fakes import FakeClock, Fault, Run, begin, small_config
+from tune_ssl.drivers import Drivers
 from tune_ssl.run import RunDirectory
 from tune_ssl.text import duration, method_text, percent, size
 from tune_ssl.views import live, tables
@@ -76,12 +77,15 @@ class TestText:
 class Screen:
     """A live view on a console that is text, with a clock of its own."""
 
-    def __init__(self, run: Run, monkeypatch, *, terminal: bool, slots: int = 2) -> None:
+    def __init__(
+        self, run: Run, monkeypatch, *, terminal: bool, slots: int = 2, drivers=None
+    ) -> None:
+        name = run.directory.name if drivers is None else "whole"
         self.now = FakeClock()
         monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=self.now))
         self.file = io.StringIO()
         console = Console(file=self.file, force_terminal=terminal, width=160, height=60)
-        self.view = LiveView(run.driver, console, name=run.directory.name, slots=slots)
+        self.view = LiveView(drivers or Drivers.of(run.driver), console, name=name, slots=slots)
 
     def after(self, seconds: float) -> str:
         """Return what a tick shows after so many seconds."""
@@ -209,6 +213,48 @@ class TestTable:
             assert "none has reached the full length yet" in screen.after(1.0)
             run.finish()
             assert "best so far: " in screen.after(1.0)
+
+
+class TestSeveral:
+    """Searches that are parts of a whole."""
+
+    def shown(self, tmp_path, monkeypatch, *, terminal: bool) -> str:
+        runs = [Run(tmp_path / name, small_config(trials=4)) for name in ("one", "other", "third")]
+        drivers = Drivers(iter([run.driver for run in runs]), count=4, done=1)
+        drivers.open_next()
+        drivers.open_next()
+        runs[0].finish()
+        drivers.tend()
+        drivers.open_next()
+        screen = Screen(runs[1], monkeypatch, terminal=terminal, drivers=drivers)
+        with screen.view:
+            screen.after(0.0)
+            return screen.after(LINE_SECONDS)
+
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_each_that_is_under_way_is_told(self, tmp_path, monkeypatch, terminal):
+        shown = self.shown(tmp_path, monkeypatch, terminal=terminal)
+        assert "whole" in shown
+        assert "2 of 4 searches done" in shown
+        assert "other: 0/4 finished" in shown.replace("  ", ": ")
+        assert "third: 0/4 finished" in shown.replace("  ", ": ")
+        assert "4/4 finished" not in shown
+
+    def test_time_left_is_by_the_searches_that_are_done(self, tmp_path, monkeypatch):
+        run = Run(tmp_path / "one", small_config(trials=4))
+        drivers = Drivers(iter([run.driver, Run(tmp_path / "b").driver]), count=4, done=1)
+        drivers.open_next()
+        assert "time left unknown" in self.line(run, monkeypatch, drivers)
+        run.finish()
+        drivers.open_next()
+        drivers.tend()
+        spent = run.driver.device_seconds()
+        assert f"about {duration(2 * spent / 2)} left" in self.line(run, monkeypatch, drivers)
+
+    def line(self, run, monkeypatch, drivers) -> str:
+        screen = Screen(run, monkeypatch, terminal=False, drivers=drivers)
+        screen.after(0.0)
+        return screen.after(LINE_SECONDS)
 
 
 def rendered(table) -> list[str]:

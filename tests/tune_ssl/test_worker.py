@@ -41,7 +41,7 @@ NEVER = 10**9
 
 def task(number=0, attempt=1, checkpoint=None) -> Task:
     record = {"seed": trial_seed(0, number), "parameters": PARAMETERS}
-    return Task(number=number, attempt=attempt, record=record, checkpoint=checkpoint)
+    return Task(number=number, attempt=attempt, record=record, storage="", checkpoint=checkpoint)
 
 
 class Bench:

@@ -30,6 +30,7 @@ from tests.tune_ssl.fakes import (
     tree,
 )
 from tune_ssl.driver import Limits
+from tune_ssl.drivers import Drivers
 from tune_ssl.run import RunConfig, RunDirectory
 from tune_ssl.storage import RunStorage
 from tune_ssl.worker import Lengths
@@ -530,7 +531,7 @@ class TestCheckpointsOfWaitingTrials:
 
 class TestOutcome:
     def outcome(self, run: Run) -> workflow.Outcome:
-        return workflow._outcome(run.driver, run.config, run.directory, tiny_images())
+        return workflow.outcome_of(run.driver, run.directory, tiny_images())
 
     def test_a_finished_search_is_done_and_its_best_are_written(self, tmp_path):
         run = Run(tmp_path / "run").finish()
@@ -622,20 +623,20 @@ class TestOutcome:
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_the_first_drains_and_the_second_stops_at_once(self, tmp_path, number):
-        driver = Run(tmp_path / "run").driver
+        drivers = Drivers.of(Run(tmp_path / "run").driver)
         reached = []
-        with process.draining_signals(driver):
+        with process.draining_signals(drivers):
             os.kill(os.getpid(), number)
-            assert driver.draining == signal.Signals(number).name
+            assert drivers.draining == signal.Signals(number).name
             reached.append("after the first")
             os.kill(os.getpid(), number)
             reached.append("after the second")
         assert reached == ["after the first"]
 
     def test_afterwards_they_mean_what_they_meant_before(self, tmp_path):
-        driver = Run(tmp_path / "run").driver
+        drivers = Drivers.of(Run(tmp_path / "run").driver)
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        with pytest.raises(ValueError, match="in the body"), process.draining_signals(driver):
+        with pytest.raises(ValueError, match="in the body"), process.draining_signals(drivers):
             raise ValueError("in the body")
         after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         assert before == after

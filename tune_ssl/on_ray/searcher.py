@@ -1,4 +1,4 @@
-"""Tune's searcher: passes on the driver's tasks."""
+"""Tune's searcher: passes on the drivers' tasks."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_ssl.driver import SearchDriver
+from tune_ssl.drivers import Drivers
 from tune_ssl.on_ray.nodes import NodeGuard
 from tune_ssl.on_ray.trainable import NODES, TASK
 
 
 class DriverSearcher(Searcher):  # type: ignore[misc]
-    """Suggests what the driver hands out; keeps nothing that a resume would need."""
+    """Suggests what the drivers hand out; keeps nothing that a resume would need."""
 
-    def __init__(self, driver: SearchDriver, guard: NodeGuard | None = None) -> None:
+    def __init__(self, drivers: Drivers, guard: NodeGuard | None = None) -> None:
         super().__init__(metric="value", mode="max")
-        self._driver = driver
+        self._drivers = drivers
         self._guard = guard
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial's config with the nodes it may have, None to wait, or FINISHED."""
-        if self._driver.finished():
+        if self._drivers.finished():
             return Searcher.FINISHED
-        task = self._driver.next()
+        task = self._drivers.next()
         if task is None:
             return None
         nodes = ",".join(sorted(self._guard.allowed)) if self._guard else ""

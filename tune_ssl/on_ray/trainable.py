@@ -29,14 +29,15 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self,
         config: dict[str, Any],
         factory: list[Any] | None = None,
-        storage: str = "",
         rungs: tuple[int, ...] = (),
         lengths: Lengths | None = None,
     ) -> None:
         """Keep what the runner is made of. Tune calls this once per actor."""
         assert factory is not None
-        self._factory = factory[0]
-        self._parts = (RunStorage(storage), rungs, lengths)
+        self._reference = factory[0]
+        self._rungs, self._lengths = rungs, lengths
+        self._factory: Any = None
+        self._run_storage: str | None = None
         self._runner: TrialRunner | None = None
         self._ended: str | None = None
         self._waiting: Task | None = _task(config)
@@ -50,12 +51,11 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         """
         if self._ended is not None:
             raise RuntimeError(self._ended)
-        if self._runner is None:
-            storage, rungs, lengths = self._parts
-            self._runner = TrialRunner(ray.get(self._factory), storage, rungs, lengths=lengths)
         if self._waiting is not None:
+            self._runner = self._runner_for(self._waiting)
             self._runner.begin(self._waiting)
             self._waiting = None
+        assert self._runner is not None
         here = ray.get_runtime_context()
         gpus = ",".join(here.get_accelerator_ids().get("GPU", ()))
         report = dataclasses.replace(self._runner.slice(), node=here.get_node_id(), gpus=gpus)
@@ -76,6 +76,16 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         """Store the state now; called by the scheduler between two slices of a drain."""
         assert self._runner is not None
         return self._runner.store_checkpoint()
+
+    def _runner_for(self, task: Task) -> TrialRunner:
+        """Return the runner of a task's run, which keeps what all trials share from run to run."""
+        if self._runner is not None and self._run_storage == task.storage:
+            return self._runner
+        self._factory = self._factory or ray.get(self._reference)
+        self._run_storage = task.storage
+        return TrialRunner(
+            self._factory, RunStorage(task.storage), self._rungs, lengths=self._lengths
+        )
 
 
 def _task(config: dict[str, Any]) -> Task:

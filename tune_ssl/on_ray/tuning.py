@@ -1,4 +1,4 @@
-"""One Tune run for one driver: set up quietly, run, leave nothing behind."""
+"""One Tune run for all drivers: set up quietly, run, leave nothing behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ray import tune  # noqa: E402
 from ray.tune.error import TuneError  # noqa: E402
 from ray.tune.execution.tune_controller import TuneController  # noqa: E402
 
-from tune_ssl.driver import SearchDriver  # noqa: E402
+from tune_ssl.drivers import Drivers  # noqa: E402
 from tune_ssl.on_ray.nodes import NodeGuard  # noqa: E402
 from tune_ssl.on_ray.scheduler import DriverCallback, DriverScheduler  # noqa: E402
 from tune_ssl.on_ray.searcher import DriverSearcher  # noqa: E402
@@ -56,28 +56,27 @@ class Slots:
 
 
 def run_tune(
-    driver: SearchDriver,
+    drivers: Drivers,
     factory: Any,
     *,
-    storage: str,
     rungs: tuple[int, ...],
     slots: Slots,
     on_tick: Callable[[], None],
     lengths: Lengths | None = None,
 ) -> None:
-    """Run the driver's trials on the cluster that is connected, until it is finished or drained.
+    """Run the drivers' trials on the cluster that is connected, until all are finished or drained.
 
     Args:
         factory: reference to a ``WorkFactory`` in the object store, from which every worker maps
-            it.
-        storage: root of checkpoints and weights, writable from every node.
+            it: one for the trials of all drivers.
+        rungs: of all of them.
         lengths: of slices and between checkpoints; None for the usual.
     """
     # A searcher of one's own gets one pending trial at a time unless told otherwise; a limit at
     # the number of slots would keep a node that joins later without work.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, slots.expected // 16))
     trainable = tune.with_parameters(
-        TrialTrainable, factory=[factory], storage=storage, rungs=rungs, lengths=lengths
+        TrialTrainable, factory=[factory], rungs=rungs, lengths=lengths
     )
     scratch = tempfile.mkdtemp(prefix="tune-ssl-")
     try:
@@ -86,9 +85,9 @@ def run_tune(
                 tune.with_resources(trainable, _resources(slots)),
                 name="tune",
                 num_samples=-1,
-                search_alg=DriverSearcher(driver, slots.guard),
-                scheduler=DriverScheduler(driver, slots.guard),
-                callbacks=[DriverCallback(driver, on_tick)],
+                search_alg=DriverSearcher(drivers, slots.guard),
+                scheduler=DriverScheduler(drivers, slots.guard),
+                callbacks=[DriverCallback(drivers, on_tick)],
                 max_concurrent_trials=slots.concurrency,
                 reuse_actors=True,
                 storage_path=scratch,

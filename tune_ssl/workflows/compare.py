@@ -21,7 +21,7 @@ import dataclasses
 import json
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +36,12 @@ from ssl_core.errors import UserError
 from tune_ssl import comparison as judging
 from tune_ssl import machine
 from tune_ssl.comparison import CONTROL, Comparison, Searched, SearchedCell
+from tune_ssl.driver import SearchDriver
 from tune_ssl.ledger import LEDGER
 from tune_ssl.machine import command_path
 from tune_ssl.references import references_for
 from tune_ssl.retraining import Retrainings, read_retrainings
 from tune_ssl.run import (
-    AUTO,
     COMPARISON,
     RETRAININGS,
     RunConfig,
@@ -59,7 +59,16 @@ from tune_ssl.study import device_seconds, read_trials
 from tune_ssl.text import duration
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.confirm import DEFAULT_SEEDS, OTHER_SEEDS
-from tune_ssl.workflows.driving import ALL_FAILED, Invocation, connected_for
+from tune_ssl.workflows.driving import (
+    ALL_FAILED,
+    DRAINED,
+    INTERNAL,
+    LIMIT,
+    Invocation,
+    Run,
+    connected_for,
+    run_jobs,
+)
 from tune_ssl.workflows.plan import (
     describe_conditions,
     describe_training,
@@ -83,12 +92,14 @@ from tune_ssl.workflows.retrain import (
     draw_images,
     retrain,
 )
-from tune_ssl.workflows.search import SearchJob, run_search
+from tune_ssl.workflows.search import SearchJob, outcome_of
 
 if TYPE_CHECKING:
     from tune_ssl.on_ray.cluster import Cluster
 
 TIMED_STEPS = 15
+GRAVEST_FIRST = (ALL_FAILED, INTERNAL, LIMIT, DRAINED)
+DECIDED_BY_THE_MACHINE = ("device", "gpus_per_trial", "threads", "precision")
 FEWEST_TO_SEE_A_COLLAPSE = 20
 """Retrainings; see docs/statistics.md, "a failure that has not happened yet"."""
 
@@ -216,15 +227,15 @@ def compare(prepared: Prepared, invocation: Invocation, console: Console) -> Ret
     with run_lock(directory, steal=invocation.steal_lock), ExitStack() as stack:
         if not (directory.path / COMPARISON).exists():
             write_yaml(directory.path / COMPARISON, comparison.to_mapping())
-        machine_in_turn = _Cluster(stack, invocation)
-        stopped = _search_cells(comparison, directory, invocation, machine_in_turn, console)
+        cluster = _Cluster(stack, invocation)
+        stopped = _Searches(comparison, directory, invocation, cluster, console).drive()
         if stopped is not None:
             return stopped
-        return _retrain_winners(comparison, directory, invocation, machine_in_turn, console)
+        return _retrain_winners(comparison, directory, invocation, cluster, console)
 
 
 class _Cluster:
-    """The cluster that all cells share in turn: connected when the first one needs it."""
+    """The cluster of all searches and retrainings: connected when the first one needs it."""
 
     def __init__(self, stack: ExitStack, invocation: Invocation) -> None:
         self._stack = stack
@@ -240,106 +251,132 @@ class _Cluster:
         return self._connected
 
 
-def _search_cells(
-    comparison: Comparison,
-    directory: RunDirectory,
-    invocation: Invocation,
-    cluster: _Cluster,
-    console: Console,
-) -> Retrained | None:
-    """Use up the budget of every cell; return how it ended where that was before all are done."""
-    cells, shared = comparison.cells(), None
-    for repeat in range(comparison.repeats):
-        for place, cell in enumerate(cells, 1):
-            own = _run_of(comparison, directory, cell, repeat)
-            if _is_done(own, cell):
-                continue
-            settings = comparison.search_settings(cell, repeat)
-            if shared is None or shared[0] != repeat:
-                shared = (repeat, prepare(settings.data()))
-            of = f", search {repeat + 1} of {comparison.repeats}" if comparison.repeats > 1 else ""
-            say(console, f"cell {place} of {len(cells)}{of}: {cell.name}, {budget_text(cell)}")
-            stopped = _search(
-                settings,
-                cell,
-                own,
-                directory,
-                shared[1],
-                invocation,
-                cluster,
-                console,
-                alg=comparison.settings.alg,
-            )
-            if stopped is not None:
-                return stopped
-    return None
+class _Searches:
+    """The searches of a comparison that are not done, in their order, and how those ended that began.
 
-
-def _search(
-    settings: RunConfig,
-    cell: SearchedCell,
-    own: RunDirectory,
-    whole: RunDirectory,
-    shared: SplitImages,
-    invocation: Invocation,
-    cluster: _Cluster,
-    console: Console,
-    *,
-    alg: tuple[str, ...],
-) -> Retrained | None:
-    """Search one cell, or go on with it; return how it ended where its budget is not used up.
-
-    Args:
-        alg: the methods of all cells.
+    What the machine decides (device, share of a GPU, threads, precision) is decided once, for all cells: with
+    a share of its own, a method whose trials are small would have more of them for its device time.
     """
-    fresh = not own.config_path.exists()
-    if fresh:
-        settings = with_own_places(settings, f"{whole.name}-{own.name}")
-        settings = with_data(settings, shared)
-        if settings.gpus_per_trial == AUTO:
-            connected = cluster.for_images(shared.images.nbytes)
-            settings = _with_the_share_of_all(settings, alg, connected, shared, console)
-    else:
-        settings = placed(
-            own.read_config(), concurrency=settings.concurrency, data_dir=settings.data_dir
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        directory: RunDirectory,
+        invocation: Invocation,
+        cluster: _Cluster,
+        console: Console,
+    ) -> None:
+        self._comparison = comparison
+        self._directory = directory
+        self._invocation = invocation
+        self._cluster = cluster
+        self._console = console
+        self._stopped: list[Retrained] = []
+        self._begun: dict[Path, tuple[SearchedCell, SplitImages]] = {}
+
+    def drive(self) -> Retrained | None:
+        """Use up the budget of every cell; return how it ended where that was before all are done."""
+        left = sum(1 for _ in self._left())
+        if not left:
+            return None
+        count = len(self._comparison.cells()) * self._comparison.repeats
+        draws = _drawn(self._comparison)
+        why = run_jobs(
+            self._runs(draws),
+            self._directory,
+            self._invocation,
+            self._console,
+            ended=self._ended,
+            count=count,
+            done=count - left,
+            cluster=self._cluster.for_images(next(iter(draws.values())).images.nbytes),
         )
-    limits = dataclasses.replace(invocation.limits, device_seconds=cell.device_seconds)
-    outcome = run_search(
-        settings,
-        own,
-        shared,
-        dataclasses.replace(invocation, limits=limits),
-        console,
-        fresh=fresh,
-        cluster=cluster.for_images(shared.images.nbytes),
-    )
-    if _is_done(own, cell) and outcome.exit_code != ALL_FAILED:
+        if self._stopped:  # what stopped the others, before what was stopped
+            return min(self._stopped, key=lambda one: GRAVEST_FIRST.index(one.exit_code))
+        if why is not None and any(self._left()):
+            return self._stop(DRAINED, f"interrupted by {why}")
         return None
-    going_on = f"continue with: {command_path('tune-ssl')} resume {whole.path}"
-    reason = outcome.message.split("; continue with:")[0]
-    return Retrained(
-        exit_code=outcome.exit_code,
-        directory=whole,
-        message=f"cell {cell.name}: {reason}; {going_on}",
-    )
+
+    def _left(self) -> Iterator[tuple[int, SearchedCell]]:
+        """Yield repeat and cell of every search that is not done when its turn comes."""
+        for repeat in range(self._comparison.repeats):
+            for cell in self._comparison.cells():
+                if not _is_done(self._folder(repeat, cell), cell):
+                    yield repeat, cell
+
+    def _folder(self, repeat: int, cell: SearchedCell) -> RunDirectory:
+        return _run_of(self._comparison, self._directory, cell, repeat)
+
+    def _runs(self, draws: Mapping[int, SplitImages]) -> Iterator[Run]:
+        comparison, cells, said = self._comparison, self._comparison.cells(), False
+        for repeat, cell in self._left():
+            own, settings = self._folder(repeat, cell), comparison.search_settings(cell, repeat)
+            of = f", search {repeat + 1} of {comparison.repeats}" if comparison.repeats > 1 else ""
+            place = f"cell {cells.index(cell) + 1} of {len(cells)}{of}"
+            say(self._console, f"{place}: {cell.name}, {budget_text(cell)}")
+            shared = draws[settings.split_seed]
+            fresh = not own.config_path.exists()
+            if fresh:
+                settings = with_own_places(settings, f"{self._directory.name}-{own.name}")
+                settings = with_data(settings, shared)
+                settings = dataclasses.replace(settings, **self._decided_for_all(settings, shared))
+            else:
+                settings = placed(
+                    own.read_config(), concurrency=settings.concurrency, data_dir=settings.data_dir
+                )
+            self._begun[own.path] = cell, shared
+            yield Run(
+                job=SearchJob(settings=settings, shared=shared, draws=draws, quiet=said),
+                directory=own,
+                fresh=fresh,
+                limits=dataclasses.replace(
+                    self._invocation.limits, device_seconds=cell.device_seconds
+                ),
+            )
+            said = True
+
+    def _decided_for_all(self, settings: RunConfig, shared: SplitImages) -> dict[str, Any]:
+        """Return what the machine decides: as it did for a search that has begun, on another machine maybe."""
+        comparison = self._comparison
+        for repeat in range(comparison.repeats):
+            for cell in comparison.cells():
+                own = self._folder(repeat, cell)
+                if own.config_path.exists():
+                    return _of_the_machine(own.read_config())
+        every = dataclasses.replace(settings, alg=comparison.settings.alg, divergence=())
+        cluster = self._cluster.for_images(shared.images.nbytes)
+        job = SearchJob(settings=every, shared=shared).on_cluster(cluster, self._console)
+        return _of_the_machine(job.settings)
+
+    def _ended(self, run: Run, driver: SearchDriver) -> str | None:
+        """Note how a search ended; say why the others shall end where its budget is not used up."""
+        cell, shared = self._begun.pop(run.directory.path)
+        outcome = outcome_of(driver, run.directory, shared)
+        if _is_done(run.directory, cell) and outcome.exit_code != ALL_FAILED:
+            return None
+        reason = outcome.message.split("; continue with:")[0]
+        self._stopped.append(self._stop(outcome.exit_code, f"cell {cell.name}: {reason}"))
+        return f"the end of cell {cell.name}"
+
+    def _stop(self, exit_code: int, reason: str) -> Retrained:
+        going_on = f"continue with: {command_path('tune-ssl')} resume {self._directory.path}"
+        message = f"{reason}; {going_on}"
+        return Retrained(exit_code=exit_code, directory=self._directory, message=message)
 
 
-def _with_the_share_of_all(
-    settings: RunConfig,
-    alg: tuple[str, ...],
-    cluster: Cluster,
-    shared: SplitImages,
-    console: Console,
-) -> RunConfig:
-    """Return a cell's settings with the share of a GPU that a trial of any method can do with.
+def _drawn(comparison: Comparison) -> dict[int, SplitImages]:
+    """Return each repeat's draw of labels, by split_seed, over images that are there once."""
+    draws: dict[int, SplitImages] = {}
+    for repeat in range(comparison.repeats):
+        settings = comparison.search_settings(comparison.cells()[0], repeat)
+        drawn = prepare(settings.data())
+        images = next(iter(draws.values()), drawn).images
+        draws[settings.split_seed] = dataclasses.replace(drawn, images=images)
+    return draws
 
-    With one of its own, a method whose trials are small would have more trials for its device time, or
-    be done sooner.
-    """
-    every = SearchJob(
-        settings=dataclasses.replace(settings, alg=alg, divergence=()), shared=shared
-    ).on_cluster(cluster, console)
-    return dataclasses.replace(settings, gpus_per_trial=every.settings.gpus_per_trial)
+
+def _of_the_machine(settings: RunConfig) -> dict[str, Any]:
+    return {key: getattr(settings, key) for key in DECIDED_BY_THE_MACHINE}
 
 
 def _retrain_winners(

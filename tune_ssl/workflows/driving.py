@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna.trial import FrozenTrial
@@ -15,6 +16,7 @@ from rich.console import Console
 from search_spaces.joint import Suggestion
 from ssl_core.errors import StoppedError, UserError
 from tune_ssl.driver import Limits, SearchDriver
+from tune_ssl.drivers import Drivers
 from tune_ssl.journal import JournalWriteError
 from tune_ssl.machine import command_path
 from tune_ssl.run import RunConfig, RunDirectory, run_lock, whole_of
@@ -98,6 +100,20 @@ class Job(Protocol):
         """Return what the trials show so far, in a line."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A job, and the folder it runs in, new or interrupted.
+
+    Args:
+        limits: what ends it before all its trials are finished.
+    """
+
+    job: Job
+    directory: RunDirectory
+    fresh: bool
+    limits: Limits
+
+
 def run_job(
     job: Job,
     directory: RunDirectory,
@@ -110,7 +126,7 @@ def run_job(
     """Drive a job's trials until they are finished, a limit is reached or a signal comes.
 
     Args:
-        cluster: one that is connected, for jobs that follow each other; None to connect for this one.
+        cluster: one that is connected; None to connect for this one.
 
     Returns:
         The driver, closed; its study says what became of the trials.
@@ -119,49 +135,85 @@ def run_job(
         UserError: something given cannot be used; of a ``fresh`` run nothing is left.
         StoppedError: the journal or another file of the run could not be written.
     """
+    run = Run(job=job, directory=directory, fresh=fresh, limits=invocation.limits)
+    closed: list[SearchDriver] = []
+    run_jobs(
+        [run],
+        directory,
+        invocation,
+        console,
+        ended=lambda run, driver: closed.append(driver),
+        cluster=cluster,
+    )
+    return closed[0]
+
+
+def run_jobs(
+    runs: Iterable[Run],
+    whole: RunDirectory,
+    invocation: Invocation,
+    console: Console,
+    *,
+    ended: Callable[[Run, SearchDriver], str | None],
+    count: int = 1,
+    done: int = 0,
+    cluster: Cluster | None = None,
+) -> str | None:
+    """Drive the trials of all runs on the same workers, each run's when those before have none left.
+
+    Args:
+        runs: at least one. Each is asked for when workers are free for it; all take the same share of a
+            node and the same rungs, and the first job's factory makes the trials of all.
+        whole: what a stopped command is continued by.
+        ended: is given each run that is over with its closed driver; what it returns ends all.
+        count, done: runs of the whole, and those of them that were done before.
+        cluster: see ``run_job``.
+
+    Returns:
+        Why all were ended before their trials were finished; None where each came to an end of its own.
+
+    Raises:
+        UserError: something given cannot be used; of a fresh run that began with it nothing is left.
+        StoppedError: the journal or another file of a run could not be written.
+    """
     with ExitStack() as stack:
-        if not fresh:
-            stack.enter_context(run_lock(directory, steal=invocation.steal_lock))
+        coming = iter(runs)
+        first = next(coming)
+        if not first.fresh:  # one that is held is refused before Ray has started
+            stack.enter_context(run_lock(first.directory, steal=invocation.steal_lock))
         stack.enter_context(stdout_to_stderr())
         if cluster is None:
-            cluster = stack.enter_context(connected_for(invocation, job.image_bytes))
-        job = job.on_cluster(cluster, console)
-        if fresh:
-            directory.create()
-            stack.enter_context(run_lock(directory))
-            job.describe(console)
-        with removed_if_unusable(directory) if fresh else nullcontext():
-            if fresh:
-                job.begin(directory, console)
-            job.describe_origin(directory)
-            storage = RunStorage(job.settings.storage or str(directory.path))
-            storage.check_writable()
-            study = job.open_study(directory, storage, console)
-            if not fresh:  # a refusal is one line
-                job.describe(console)
-            guard, factory = _ship(job, cluster, storage, console)
-        driver = SearchDriver(
-            study,
-            job.settings,
-            directory,
-            storage,
-            record=job.record,
-            weights_kept=job.weights_kept,
-            limits=invocation.limits,
-            began=invocation.began,
-            exclude=None if guard is None else guard.exclude,
-        )
-        driver.tidy()
-        _announce(directory, cluster, console)
-        if invocation.dashboard and cluster.local and not cluster.dashboard:
-            say(console, "warning: Ray's dashboard did not start; the search goes on without it.")
-        with _saying_how_to_continue(directory):
+            image_bytes = first.job.image_bytes
+            cluster = stack.enter_context(connected_for(invocation, image_bytes))
+        begun: dict[str, tuple[Run, ExitStack]] = {}
+        workers = _Workers(cluster, invocation, console)
+
+        def opened() -> Iterator[SearchDriver]:
+            for run in chain([first], coming):
+                held = ExitStack()
+                locked = run is first and not first.fresh
+                driver = held.enter_context(_begun(run, invocation, console, workers, locked))
+                begun[driver.storage_root] = run, held
+                yield driver
+
+        def end(driver: SearchDriver) -> None:
+            run, held = begun.pop(driver.storage_root)
+            with held:
+                why = ended(run, driver)
+            if why is not None:
+                drivers.drain(why)
+
+        drivers = Drivers(opened(), count=count, done=done, ended=end)
+        drivers.open_next()
+        with _saying_how_to_continue(whole):
             try:
-                _drive(driver, job, factory, storage, guard, cluster, directory, console)
-            finally:
+                _drive(drivers, workers, whole, console)
+            except BaseException:
                 with suppress(JournalWriteError, OSError):  # the disk is still full
-                    driver.close("the driver ended")
-    return driver
+                    drivers.close("the driver ended")
+                raise
+            drivers.close("the driver ended")
+        return drivers.draining
 
 
 def how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, str]:
@@ -241,56 +293,117 @@ def _continue_with(directory: RunDirectory) -> str:
     return f"continue with: {command_path('tune-ssl')} resume {whole_of(directory).path}"
 
 
-def _ship(
-    job: Job, cluster: Cluster, storage: RunStorage, console: Console
-) -> tuple[NodeGuard | None, Any]:
-    """Put what the trials share into the object store, and let the nodes prove themselves."""
-    from tune_ssl.on_ray.cluster import shared_by_all
-    from tune_ssl.on_ray.nodes import NodeGuard, Requirements
+class _Workers:
+    """What the workers of all runs are given: made with the first job, whose images are all runs' images."""
 
-    factory = shared_by_all(job.factory())
-    if cluster.local:
-        return None, factory
-    guard = NodeGuard(
-        Requirements(
-            storage=storage.root,
-            factory=factory,
-            cpus=job.settings.cpus_per_trial,
-            gpus=job.settings.gpu_share,
-        )
-    )
-    guard.prove_all()
-    for host, problem in sorted(guard.problems.items()):
-        say(console, f"warning: node {host} gets no trials: {problem}")
-    return guard, factory
+    def __init__(self, cluster: Cluster, invocation: Invocation, console: Console) -> None:
+        self.cluster = cluster
+        self.factory: Any = None
+        self.guard: NodeGuard | None = None
+        self.job: Job | None = None
+        self._invocation = invocation
+        self._console = console
+
+    def ship(self, job: Job, storage: RunStorage) -> None:
+        """Put what the trials share into the object store, and let the nodes prove themselves."""
+        from tune_ssl.on_ray.cluster import shared_by_all
+        from tune_ssl.on_ray.nodes import NodeGuard, Requirements
+
+        if self.job is not None:
+            return
+        factory = shared_by_all(job.factory())
+        if not self.cluster.local:
+            requirements = Requirements(
+                storage=storage.root,
+                factory=factory,
+                cpus=job.settings.cpus_per_trial,
+                gpus=job.settings.gpu_share,
+            )
+            self.guard = NodeGuard(requirements)
+            self.guard.prove_all()
+            for host, problem in sorted(self.guard.problems.items()):
+                say(self._console, f"warning: node {host} gets no trials: {problem}")
+        self.job, self.factory = job, factory
+
+    def exclude(self, node: str, why: str, for_good: bool) -> bool:
+        """See ``SearchDriver``."""
+        return self.guard is not None and self.guard.exclude(node, why, for_good)
+
+    def introduce(self) -> None:
+        """Say once where the trials run."""
+        cluster, console = self.cluster, self._console
+        where = "this host" if cluster.local else f"the cluster at {cluster.address}"
+        say(console, f"ray: {where}, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs")
+        if cluster.dashboard:
+            address = cluster.dashboard
+            url = address if address.startswith("http") else f"http://{address}"
+            token = f"{command_path('ray')} get-auth-token"
+            say(console, f"dashboard: {url}  (it asks for a token: run {token})")
+        elif self._invocation.dashboard and cluster.local:
+            say(console, "warning: Ray's dashboard did not start; the search goes on without it.")
 
 
-def _announce(directory: RunDirectory, cluster: Cluster, console: Console) -> None:
-    say(console, f"run: {directory.path}")
-    where = "this host" if cluster.local else f"the cluster at {cluster.address}"
-    say(console, f"ray: {where}, {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs")
-    if cluster.dashboard:
-        address = cluster.dashboard
-        url = address if address.startswith("http") else f"http://{address}"
-        token = f"{command_path('ray')} get-auth-token"
-        say(console, f"dashboard: {url}  (it asks for a token: run {token})")
-    say(console, f"trials: {command_path('optuna-dashboard')} {directory.journal_path}")
-
-
-def _drive(
-    driver: SearchDriver,
-    job: Job,
-    factory: Any,
-    storage: RunStorage,
-    guard: NodeGuard | None,
-    cluster: Cluster,
-    directory: RunDirectory,
+@contextmanager
+def _begun(
+    run: Run,
+    invocation: Invocation,
     console: Console,
-) -> None:
+    workers: _Workers,
+    locked: bool,
+) -> Iterator[SearchDriver]:
+    """Hold a run, and drive it: the driver of a study that is open.
+
+    Args:
+        locked: the run is held already.
+
+    Raises:
+        UserError: something given cannot be used; of a fresh run nothing is left.
+    """
+    job, directory = run.job.on_cluster(workers.cluster, console), run.directory
+    first = workers.job is None
+    with ExitStack() as stack:
+        if run.fresh:
+            directory.create()
+        if not locked:
+            stack.enter_context(run_lock(directory, steal=invocation.steal_lock))
+        if run.fresh:
+            job.describe(console)
+        with removed_if_unusable(directory) if run.fresh else nullcontext():
+            if run.fresh:
+                job.begin(directory, console)
+            job.describe_origin(directory)
+            storage = RunStorage(job.settings.storage or str(directory.path))
+            storage.check_writable()
+            study = job.open_study(directory, storage, console)
+            if not run.fresh:  # a refusal is one line
+                job.describe(console)
+            workers.ship(job, storage)
+        driver = SearchDriver(
+            study,
+            job.settings,
+            directory,
+            storage,
+            record=job.record,
+            headline=job.headline,
+            weights_kept=job.weights_kept,
+            limits=run.limits,
+            began=invocation.began,
+            exclude=workers.exclude,
+        )
+        driver.tidy()
+        say(console, f"run: {directory.path}")
+        if first:
+            workers.introduce()
+        say(console, f"trials: {command_path('optuna-dashboard')} {directory.journal_path}")
+        yield driver
+
+
+def _drive(drivers: Drivers, workers: _Workers, whole: RunDirectory, console: Console) -> None:
     from tune_ssl.on_ray.cluster import head_watched
     from tune_ssl.on_ray.tuning import Slots, run_tune
 
-    config = driver.config
+    assert workers.job is not None
+    config, cluster, guard = workers.job.settings, workers.cluster, workers.guard
     slots = Slots(
         cpus=config.cpus_per_trial,
         gpus=config.gpu_share,
@@ -298,13 +411,7 @@ def _drive(
         expected=_expected_slots(config, cluster),
         guard=guard,
     )
-    view = LiveView(
-        driver,
-        console,
-        name=directory.name,
-        slots=slots.concurrency or slots.expected,
-        headline=job.headline,
-    )
+    view = LiveView(drivers, console, name=whole.name, slots=slots.concurrency or slots.expected)
 
     def on_tick() -> None:
         for message in guard.poll() if guard is not None else ():
@@ -315,18 +422,11 @@ def _drive(
         say(
             console,
             f"the head of the Ray cluster at {cluster.address} does not answer; unless it comes back, Ray "
-            f"ends this driver within a minute; all that is in the journal is kept; {_continue_with(directory)}",
+            f"ends this driver within a minute; all that is in the journal is kept; {_continue_with(whole)}",
         )
 
-    with draining_signals(driver), view, head_watched(cluster, on_head_lost):
-        run_tune(
-            driver,
-            factory,
-            storage=storage.root,
-            rungs=config.rungs(),
-            slots=slots,
-            on_tick=on_tick,
-        )
+    with draining_signals(drivers), view, head_watched(cluster, on_head_lost):
+        run_tune(drivers, workers.factory, rungs=config.rungs(), slots=slots, on_tick=on_tick)
 
 
 def _expected_slots(config: RunConfig, cluster: Cluster) -> int:

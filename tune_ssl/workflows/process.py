@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from tune_ssl.driver import SearchDriver
+from tune_ssl.drivers import Drivers
 
 
 def let_sigterm_interrupt() -> None:
@@ -21,16 +21,16 @@ def let_sigterm_interrupt() -> None:
 
 
 @contextmanager
-def draining_signals(driver: SearchDriver) -> Iterator[None]:
+def draining_signals(drivers: Drivers) -> Iterator[None]:
     """Drain at the first SIGINT or SIGTERM, stop at the second; as before when the body ends.
 
     Enter it after ray.init, whose own SIGTERM handler would replace this one.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if driver.draining is not None:
+        if drivers.draining is not None:
             raise KeyboardInterrupt
-        driver.drain(signal.Signals(number).name)
+        drivers.drain(signal.Signals(number).name)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -48,7 +48,7 @@ from tune_ssl.sealed import SealedImages, SealedTest, StoredWeights, sealed_test
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import RESULT, SearchStudy, read_trials
 from tune_ssl.text import percent
-from tune_ssl.trial import RetrainingFactory
+from tune_ssl.trial import DrawsFactory
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import DONE, Invocation, how_it_ended, run_job
 from tune_ssl.workflows.opening import PreparedStudy, labels_sha256, open_prepared, study_of
@@ -194,9 +194,9 @@ class RetrainingJob:
         )
         return open_prepared(prepared, directory, storage, console)
 
-    def factory(self) -> RetrainingFactory:
+    def factory(self) -> DrawsFactory:
         """See ``Job``."""
-        return RetrainingFactory(self.draws, gpu_share=self.settings.gpu_share)
+        return DrawsFactory(self.draws, gpu_share=self.settings.gpu_share)
 
     def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
         """See ``Job``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from tune_ssl.run import AUTO, RunConfig, RunDirectory, new_run, write_yaml
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import REASON, SearchStudy
 from tune_ssl.text import method_text
-from tune_ssl.trial import TrainingFactory
+from tune_ssl.trial import DrawsFactory, TrainingFactory, WorkFactory
 from tune_ssl.views.export import export_records
 from tune_ssl.views.live import best_so_far
 from tune_ssl.workflows.driving import ALL_FAILED, DONE, Invocation, how_it_ended, run_job
@@ -72,7 +72,7 @@ def search(
     config = with_own_places(config, directory.name)
     shared = prepare(config.data())
     config = with_data(config, shared)
-    return run_search(config, directory, shared, invocation, console, fresh=True)
+    return _searched(config, directory, shared, invocation, console, fresh=True)
 
 
 def resume(
@@ -96,15 +96,22 @@ def resume(
         config = dataclasses.replace(config, trials=trials)
     config = placed(config, concurrency=concurrency, data_dir=data_dir)
     shared = prepare(config.data())
-    return run_search(config, directory, shared, invocation, console, fresh=False)
+    return _searched(config, directory, shared, invocation, console, fresh=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchJob:
-    """A search's trials over one draw of labels; see ``Job``."""
+    """A search's trials over one draw of labels; see ``Job``.
+
+    Args:
+        draws: of all searches that are driven with it, by split_seed; None where it is alone.
+        quiet: what it is trained on has been said.
+    """
 
     settings: RunConfig
     shared: SplitImages
+    draws: Mapping[int, SplitImages] | None = None
+    quiet: bool = False
     weights_kept: int | None = WEIGHTS_KEPT
 
     @property
@@ -127,7 +134,8 @@ class SearchJob:
 
     def describe(self, console: Console) -> None:
         """See ``Job``."""
-        describe_data(self.settings, self.shared, console)
+        if not self.quiet:
+            describe_data(self.settings, self.shared, console)
 
     def describe_origin(self, directory: RunDirectory) -> None:
         """See ``Job``."""
@@ -156,9 +164,12 @@ class SearchJob:
         """See ``Job``."""
         return open_study(self.settings, directory, self.shared, storage, console)
 
-    def factory(self) -> TrainingFactory:
+    def factory(self) -> WorkFactory:
         """See ``Job``."""
-        return TrainingFactory(self.shared, gpu_share=self.settings.gpu_share)
+        share = self.settings.gpu_share
+        if self.draws is not None:
+            return DrawsFactory(self.draws, gpu_share=share)
+        return TrainingFactory(self.shared, gpu_share=share)
 
     def record(self, number: int, suggestion: Suggestion) -> dict[str, Any]:
         """See ``Job``."""
@@ -169,7 +180,7 @@ class SearchJob:
         return best_so_far(trials, self.settings.metric)
 
 
-def run_search(
+def _searched(
     config: RunConfig,
     directory: RunDirectory,
     shared: SplitImages,
@@ -177,24 +188,15 @@ def run_search(
     console: Console,
     *,
     fresh: bool,
-    cluster: Cluster | None = None,
 ) -> Outcome:
-    """Run a search whose settings and images are at hand, or go on with it.
-
-    Args:
-        cluster: see ``run_job``.
-
-    Raises:
-        UserError: something given cannot be used.
-    """
     job = SearchJob(settings=config, shared=shared)
-    driver = run_job(job, directory, invocation, console, fresh=fresh, cluster=cluster)
-    return _outcome(driver, driver.config, directory, shared)
+    driver = run_job(job, directory, invocation, console, fresh=fresh)
+    return outcome_of(driver, directory, shared)
 
 
-def _outcome(
-    driver: SearchDriver, config: RunConfig, directory: RunDirectory, shared: SplitImages
-) -> Outcome:
+def outcome_of(driver: SearchDriver, directory: RunDirectory, shared: SplitImages) -> Outcome:
+    """Return how a search ended whose driver is closed, and write its best configurations."""
+    config = driver.config
     records = export_records(config, driver.study.get_trials(), shared.num_classes)
     if records:
         write_yaml(directory.best_path, records)

@@ -206,9 +206,9 @@ def in_scheduler(module) -> None:
         nonlocal found
         hangs = os.path.exists(MARK) and not found
         module.SILENT_SECONDS = 5.0 if hangs else usual
-        running = len(self._driver.running)
+        running = len(self._drivers.running())
         original(self)
-        found = found or (hangs and len(self._driver.running) < running)
+        found = found or (hangs and len(self._drivers.running()) < running)
 
     if POINT == "hang":
         module.DriverScheduler._kill_silent = kill_silent
