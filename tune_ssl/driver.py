@@ -129,7 +129,7 @@ class SearchDriver:
         self.draining: str | None = None
         self._drained_at = 0.0
         self.hopeless: str | None = None
-        self.place_lost: str | None = None
+        self.stopped_by: str | None = None
         self.limit_reached = False
         self.used_up = False
         self._directory = directory
@@ -203,6 +203,7 @@ class SearchDriver:
             if report.checkpoint is not None:
                 self.study.name_checkpoint(report.number, report.attempt, report.checkpoint)
             verdict = self._verdict(report)
+        self._stop_where_one_is_missing()
         if report.value is not None:
             self._write_metrics(report)
         if verdict is Verdict.STOP:
@@ -217,6 +218,7 @@ class SearchDriver:
         self.study.start(number, attempt)  # an attempt that could not start counts, too
         self._interrupt(number, attempt, reason, counts=self.draining is None)
         self._retire(number)
+        self._stop_where_one_is_missing()
 
     def take_back(self, number: int, attempt: int) -> None:
         """Take back a trial that no worker has taken up, to hand it out again."""
@@ -379,7 +381,9 @@ class SearchDriver:
         if report.kind == OUT_OF_MEMORY:
             # Trials that share a GPU have their share of its memory: this one needs more than that.
             reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
-            return self.study.prune_without_value(number, attempt, reason)
+            study = self.study
+            end = study.fail if study.all_needed else study.prune_without_value
+            return end(number, attempt, reason)
         if report.kind == DEVICE_FAILED:
             self._device_failed(report)
             return Verdict.STOP
@@ -404,11 +408,20 @@ class SearchDriver:
 
     def _give_up_if_hopeless(self, reason: str) -> None:
         """Drain where this invocation saw a failure often and the study never saw a success."""
+        if self.study.all_needed:  # it stops at the first
+            return
         self._failures[reason] += 1
         counts = self.counts()
         if self._failures[reason] >= HOPELESS_AFTER and counts.complete + counts.pruned == 0:
             self.hopeless = reason
             self.drain(f"{self._failures[reason]} trials failed alike and none succeeded: {reason}")
+
+    def _stop_where_one_is_missing(self) -> None:
+        """Drain where a trial that all others need has no result: it waits for what is mended."""
+        missing = self.study.missing
+        if missing is not None and self.stopped_by is None:
+            self.stopped_by = f"{missing} (its folder has error.txt where it raised one)"
+            self.drain(missing)
 
     def _device_failed(self, report: SliceReport) -> None:
         """Put a trial back to waiting for which a call on a GPU failed.
@@ -458,7 +471,7 @@ class SearchDriver:
         if self._exclude(report.node, why, what != STORAGE):
             del self._failed_in_a_row[report.node, what]
         else:
-            self.place_lost = self.place_lost or why
+            self.stopped_by = self.stopped_by or why
             self.drain(why)
         return alone
 
@@ -481,7 +494,7 @@ class SearchDriver:
     def _interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> bool:
         """Return whether the trial waits now, or has had its attempts."""
         self._write_seconds(number)
-        counts = counts and self.place_lost is None
+        counts = counts and self.stopped_by is None
         waits = self.study.interrupt(number, attempt, reason, counts=counts)
         self.running.pop(number, None)
         self._log("waiting" if waits else "ended", number, attempt, reason=reason)

@@ -130,6 +130,8 @@ class SearchStudy:
         sampler: ``tpe`` or ``random``.
         warm_start: returns what a new study takes from an earlier run; a study that has begun
             keeps what it took.
+        all_needed: without the result of every trial those of the others are worth nothing. One that would
+            end as FAIL waits instead, and ``missing`` says so.
     """
 
     def __init__(
@@ -144,7 +146,10 @@ class SearchStudy:
         reduction_factor: int | None,
         sampler: str = "tpe",
         warm_start: Callable[[], WarmStart | None] = lambda: None,
+        all_needed: bool = False,
     ) -> None:
+        self.all_needed = all_needed
+        self.missing: str | None = None
         self.space = space
         self.trials = trials
         self.rungs = rungs
@@ -321,10 +326,10 @@ class SearchStudy:
         return Verdict.STOP
 
     def fail(self, number: int, attempt: int, reason: str) -> Verdict:
-        """End a trial that raised an exception; it is not tried again."""
+        """End a trial that raised an exception; it is not tried again, unless all are needed."""
         if not self._is_current(number, attempt):
             return Verdict.STALE
-        self._finish(number, TrialState.FAIL, None, reason=reason)
+        self._give_up(number, reason)
         return Verdict.STOP
 
     def interrupt(self, number: int, attempt: int, reason: str, *, counts: bool = True) -> bool:
@@ -349,9 +354,20 @@ class SearchStudy:
             self._set_system_attribute(number, WITHOUT_PROGRESS, without)
             if without >= ATTEMPTS_WITHOUT_PROGRESS:
                 why = f"interrupted {without} times without a new checkpoint; last: {reason}"
-                self._finish(number, TrialState.FAIL, None, reason=why)
-                return False
+                return self._give_up(number, why)
         self._storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
+        return True
+
+    def _give_up(self, number: int, reason: str) -> bool:
+        """End a trial without a result; where all are needed it waits, which is returned."""
+        if not self.all_needed:
+            self._finish(number, TrialState.FAIL, None, reason=reason)
+            return False
+        with self.together():
+            self._set_attribute(number, REASON, reason)
+            self._set_system_attribute(number, WITHOUT_PROGRESS, 0)
+            self._storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
+        self.missing = f"trial {number} has no result: {reason}"
         return True
 
     # Below, the storage

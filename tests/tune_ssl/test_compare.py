@@ -240,6 +240,25 @@ class TestRun:
         for folder in (*CELLS, "retrainings"):
             assert outcome(it.trials(folder)) == outcome(whole.trials(folder))
 
+    def test_interrupted_when_one_cell_is_done_and_the_next_has_not_begun(
+        self, comparing, monkeypatch
+    ):
+        it = comparing()
+        it.engine()
+
+        def drive_one(runs, *arguments, **more):
+            drive_all_without_cluster([next(iter(runs))], *arguments, **more)
+            return "SIGTERM"
+
+        monkeypatch.setattr(workflow, "run_jobs", drive_one)
+        ended = workflow.compare(it.prepared(), Invocation(), Console(file=io.StringIO()))
+        assert (ended.exit_code, ended.result) == (DRAINED, None)
+        assert ended.message.startswith("interrupted by SIGTERM; continue with: ")
+        assert it.is_done("supervised")
+        assert it.driven == []
+        assert it().exit_code == DONE
+        assert it.driven == ["mean_teacher-mse", "retrainings"]
+
     def test_killed_while_it_tests_it_does_not_count_again(self, comparing):
         it = comparing()
         it.sealed.broken = True

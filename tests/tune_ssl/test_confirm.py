@@ -35,7 +35,7 @@ from tune_ssl.study import read_trials
 from tune_ssl.trial import pack_correct
 from tune_ssl.workflows import confirm as workflow
 from tune_ssl.workflows import retrain
-from tune_ssl.workflows.driving import DONE, DRAINED, Invocation
+from tune_ssl.workflows.driving import DONE, DRAINED, INTERNAL, Invocation
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -395,10 +395,40 @@ class TestConfirm:
             "__call__",
             _failing_on(1001, faulty, FakeFactory.__call__),
         )
-        with pytest.raises(UserError, match=r"3 of 9 retrainings gave no result .*the work broke"):
-            confirming()
+        ended = confirming()
+        assert (ended.exit_code, ended.result) == (INTERNAL, None)
+        assert "has no result: RuntimeError: the work broke" in ended.message
+        assert "resume" in ended.message
         assert confirming.sealed.opened == 0
         assert confirming.openings() == []
+        monkeypatch.undo()
+
+    def test_when_what_was_wrong_is_mended_only_what_is_missing_is_trained(self, confirming):
+        with pytest.MonkeyPatch.context() as patched:
+            faulty = _failing_on(1001, Fault(where="run"), FakeFactory.__call__)
+            patched.setattr(FakeFactory, "__call__", faulty)
+            confirming()
+        done = {trial.number for trial in confirming.trials() if trial.state.is_finished()}
+        assert 0 < len(done) < 9
+        before = {n: tree(confirming.directory.trial_path(n)) for n in done}
+        again = confirming()
+        assert again.exit_code == DONE
+        assert len(again.result["configurations"][0]["retrainings"]) == 3
+        assert {n: tree(confirming.directory.trial_path(n)) for n in done} == before
+
+    @pytest.mark.parametrize(
+        "error",
+        [RuntimeError("CUDA error: out of memory"), RuntimeError("CUDA error: an illegal access")],
+    )
+    def test_so_is_one_whose_device_failed(self, confirming, error):
+        with pytest.MonkeyPatch.context() as patched:
+            faulty = _failing_on(1001, Fault(where="run", error=error), FakeFactory.__call__)
+            patched.setattr(FakeFactory, "__call__", faulty)
+            ended = confirming()
+            assert ended.exit_code == INTERNAL
+        assert ("too little memory" in ended.message) == ("out of memory" in str(error))
+        assert not any(trial.state.name in ("FAIL", "PRUNED") for trial in confirming.trials())
+        assert confirming().exit_code == DONE
 
 
 class TestCommand:

@@ -588,8 +588,8 @@ class TestLostStorage:
         workers.run()
         run.driver.close("the driver ended")
         said = f"the storage failed 3 times in a row: {run.directory.path}/trials/"
-        assert run.driver.place_lost.startswith(said)
-        assert "No space left on device" in run.driver.place_lost
+        assert run.driver.stopped_by.startswith(said)
+        assert "No space left on device" in run.driver.stopped_by
         assert not {"FAIL", "RUNNING"} & set(run.states())
         assert all(t.system_attrs.get(WITHOUT_PROGRESS, 0) == 0 for t in run.trials())
         code, message = how_it_ended(run.driver, run.directory)
@@ -615,7 +615,7 @@ class TestLostStorage:
 
         monkeypatch.setattr(RunStorage, "write", write)
         run.finish()
-        assert run.driver.place_lost is None
+        assert run.driver.stopped_by is None
         assert "FAIL" not in run.states()
         assert failed
 
@@ -631,7 +631,7 @@ class TestLostStorage:
         monkeypatch.setattr(RunStorage, "write", write)
         each_step = Lengths(slice_seconds=1.0, checkpoint_seconds=1.0)
         run.workers(slots=2, lengths=each_step).run()  # the other slot's trials are stored
-        assert run.driver.place_lost is None
+        assert run.driver.stopped_by is None
         assert run.states()[0] == "FAIL"
         assert "Permission denied" in run.trials()[0].user_attrs[REASON]
         assert run.states().count("FAIL") == 1
@@ -681,7 +681,7 @@ class TestLostStorage:
                     file.write_bytes(file.read_bytes()[:-1])
         run.finish()
         assert run.states()[0] == "COMPLETE"
-        assert run.driver.place_lost is None
+        assert run.driver.stopped_by is None
         assert run.study.get_trial(0).system_attrs[ATTEMPT] == 3  # the second found nothing
 
     def test_damaged_checkpoints_say_nothing_of_a_node(self, new_run):
@@ -746,7 +746,7 @@ class TestLostStorage:
         assert run.driver.draining
         assert [node for node, _ in excluded] == [reports[-1].node] * 2
         assert [r.kind for r in reports].count(UNWRITABLE) == 2 * LOST_AFTER
-        assert run.driver.place_lost
+        assert run.driver.stopped_by
 
 
 ILLEGAL = Fault(where="run", step=5, error=RuntimeError("CUDA error: an illegal memory access"))
@@ -787,7 +787,7 @@ class TestBrokenDevices:
         at_once = dataclasses.replace(ILLEGAL, step=2)
         run.finish(factory=run.factory(faults={None: at_once}))
         said = "the GPU failed 4 times in a row: RuntimeError: CUDA error"
-        assert run.driver.place_lost.startswith(said)
+        assert run.driver.stopped_by.startswith(said)
         assert run.states() == ["FAIL", "WAITING"]
         assert run.file("trials/0001/error.txt").read_text().startswith("Traceback")
         assert how_it_ended(run.driver, run.directory)[0] == 1
@@ -803,13 +803,13 @@ class TestBrokenDevices:
         run.driver.close("the driver ended")
         run = new_run()
         run.finish(factory=run.factory(faults={None: ILLEGAL}))
-        assert run.driver.place_lost.startswith("the GPU failed 4 times in a row")
+        assert run.driver.stopped_by.startswith("the GPU failed 4 times in a row")
         assert run.states() == ["FAIL", "WAITING"]
 
     def test_where_every_trial_breaks_at_one_step_it_is_the_program(self, new_run):
         run = new_run()
         run.finish(factory=run.factory(faults={None: ILLEGAL}))
-        assert run.driver.place_lost is None
+        assert run.driver.stopped_by is None
         assert run.driver.hopeless.startswith("RuntimeError: CUDA error")
         assert run.states() == ["FAIL"] * 3
 
@@ -840,7 +840,7 @@ class TestBrokenDevices:
         run = new_run(exclude=lambda *why: excluded.append(why))
         lengths = Lengths(slice_seconds=seconds, checkpoint_seconds=seconds)
         run.workers(slots=slots, factory=run.factory(faults={0: ILLEGAL}), lengths=lengths).run()
-        assert (run.driver.place_lost, excluded) == (None, [])
+        assert (run.driver.stopped_by, excluded) == (None, [])
         assert run.states()[0] == "FAIL"
         assert run.states().count("FAIL") == 1
         assert run.driver.counts().finished == 6
@@ -1242,3 +1242,37 @@ def assert_each_ended_once(run: Run) -> None:
         if record["op_code"] == SET_STATE and record["state"] in codes:
             ended.add(record["trial_id"])
     assert ended == set(range(run.config.trials))
+
+
+class TestAllNeeded:
+    """Where a trial without a result makes those of the others worthless."""
+
+    def run(self, folder) -> Run:
+        run = Run(folder / "run", small_config(trials=4))
+        run.study.all_needed = True
+        return run
+
+    def test_one_that_is_lost_again_and_again_waits_and_stops_the_rest(self, tmp_path):
+        run = self.run(tmp_path)
+        for attempt in (1, 2, 3):
+            assert run.driver.draining is None
+            task = run.driver.next()
+            assert (task.number, task.attempt) == (0, attempt)
+            run.driver.started(0, attempt)
+            run.driver.lost(0, attempt, "its worker is gone")
+        assert run.states()[0] == "WAITING"
+        assert "trial 0 has no result: interrupted 3 times" in run.driver.stopped_by
+        assert run.driver.draining
+        run.driver.close("the driver ended")
+        again = self.run(tmp_path)
+        again.finish()
+        assert {*again.states()} <= {"COMPLETE", "PRUNED"}
+        assert again.driver.stopped_by is None
+
+    def test_one_that_raises_is_told_and_keeps_its_traceback(self, tmp_path):
+        run = self.run(tmp_path)
+        run.finish(factory=run.factory(faults={0: Fault(where="run")}))
+        assert "trial 0 has no result: RuntimeError: the work broke" in run.driver.stopped_by
+        assert run.driver.hopeless is None
+        assert "the work broke" in run.file("trials/0000/error.txt").read_text()
+        assert "FAIL" not in run.states()

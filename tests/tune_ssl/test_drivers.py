@@ -135,6 +135,7 @@ class TestEnding:
         it = together(slots=6)
         it.turn()
         it.drivers.drain("SIGTERM")
+        assert it.drivers.next() is None
         it.run()
         assert [run.directory.name for run in it.runs] == ["a", "b"]
         assert it.drivers.draining == "SIGTERM"

@@ -226,8 +226,8 @@ def how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, st
         if counts.failed == counts.finished:
             return ALL_FAILED, "every trial failed; see error.txt in the trials' folders"
         return DONE, f"{counted(counts.finished, 'trial')} finished"
-    if driver.place_lost:
-        return INTERNAL, _stopped_by(driver.place_lost, directory)
+    if driver.stopped_by:
+        return INTERNAL, _stopped_by(driver.stopped_by, directory)
     if driver.limit_reached:
         return LIMIT, f"{driver.draining}; {resumable}"
     if driver.draining:

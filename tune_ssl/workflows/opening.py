@@ -71,6 +71,7 @@ def study_of(
     name: str,
     *,
     warm_start: Callable[[], WarmStart | None] = lambda: None,
+    all_needed: bool = False,
 ) -> SearchStudy:
     """Return the study of a run with these settings on a journal, its own or a replay's."""
     return SearchStudy(
@@ -83,6 +84,7 @@ def study_of(
         reduction_factor=None if config.scheduler == "none" else config.reduction_factor,
         sampler=config.sampler,
         warm_start=warm_start,
+        all_needed=all_needed,
     )
 
 

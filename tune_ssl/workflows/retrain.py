@@ -183,7 +183,7 @@ class RetrainingJob:
         retrainings, settings = self.retrainings, self.settings
 
         def make(journal: RunJournal) -> SearchStudy:
-            return study_of(settings, retrainings, journal, directory.name)
+            return study_of(settings, retrainings, journal, directory.name, all_needed=True)
 
         prepared = PreparedStudy(
             make=make,
