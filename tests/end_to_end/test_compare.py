@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.command import Running, ended_trials, outcome_of, run, trials_of
-from tune_ssl.study import RESULT
+from tune_ssl.study import RESULT, STARTED
 from tune_ssl.trial import DIVISION, unpack_correct
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def figures(stdout: str) -> dict[str, Any]:
 def test_killed_in_its_second_cell_it_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path):
     whole = run(*COMPARE, "--name", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    assert whole.stderr.count("ray: this host") == 3  # parts, on one Ray
+    assert whole.stderr.count("ray: this host") == 2  # all cells together, then the retrainings
     assert openings(tmp_path) == 1
 
     folder = tmp_path / "runs" / "killed"
@@ -70,6 +70,33 @@ def test_killed_in_its_second_cell_it_goes_on_and_ends_as_if_it_had_not_been(tmp
     assert (told_again.returncode, told_again.stdout) == (0, resumed.stdout)
     assert "ray:" not in told_again.stderr
     assert openings(tmp_path) == 2
+
+
+def running(cell: Path) -> bool:
+    return (cell / "study.journal").exists() and any(
+        trial.state.name == "RUNNING" and STARTED in trial.user_attrs for trial in trials_of(cell)
+    )
+
+
+def test_a_cell_begins_while_the_last_trial_of_another_runs_and_a_signal_stops_both(tmp_path: Path):
+    command = (
+        *("compare", "--alg", "pi", "--trials", "3", "--seeds", "3", "--max-steps", "600"),
+        *("--scheduler", "none", "--concurrency", "2", "--no-dashboard", "--format", "json"),
+    )
+    folder = tmp_path / "runs" / "it"
+    stopped = Running(*command, "--name", "it", cwd=tmp_path)
+    stopped.wait_until(lambda: all(running(folder / part) for part in PARTS[:2]), timeout=300)
+    stopped.process.send_signal(signal.SIGTERM)
+    assert stopped.end() == 130
+    states = [trial.state.name for part in PARTS[:2] for trial in trials_of(folder / part)]
+    assert "RUNNING" not in states
+    assert "WAITING" in states
+    resumed = run("resume", "it", "--format", "json", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    for part in PARTS[:2]:
+        assert [trial.state.name for trial in trials_of(folder / part)] == ["COMPLETE"] * 3
+    assert [cell["trials"] for cell in json.loads(resumed.stdout)["cells"]] == [3, 3]
+    assert openings(tmp_path) == 1
 
 
 CONDITIONS = (
