@@ -6,7 +6,7 @@ Each retraining has a fresh draw of labels and a seed of its own, the same for a
 test images it classified correctly is kept. What intervals say about a few of them can then be held
 against all.
 
-    python -m benchmarks.bank --retrainings 50
+    python -m benchmarks.bank
 
 Lines are appended to ``bank/METHOD.jsonl``, draw by draw; what is there is not trained again. The test
 images are used for nothing else: nothing is chosen on the bank.
@@ -36,7 +36,7 @@ from tune_ssl.text import method_text
 from tune_ssl.trial import unpack_correct
 
 FOLDER = Path(__file__).with_name("bank")
-RETRAININGS = 50
+RETRAININGS = 30
 FIRST_DRAW = 5000  # of labels; no search or other benchmark has seen it or those after it
 
 

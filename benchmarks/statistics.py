@@ -9,7 +9,7 @@ The parts:
   from the draws alone and from the images alone.
 - ``equal``, ``unequal``, ``collapsing``: of tables of 2, 7 and 28 cells that are all equal, how many claim that any two differ; of
   tables in which one cell is 5 points better, how many say so. By each rule of ``corrections``.
-- ``bank``: the same for real retrainings, where ``bank`` has recorded at least 50 of each cell, 100 of each method: the bank is
+- ``bank``: the same for real retrainings, where ``bank`` has recorded at least 30 of each configuration, 60 of each method: the bank is
   the truth, and tables are drawn from its rows (draws) and columns (images).
 
 All but the last draw from a crossed logistic model: retraining s of cell k classifies image i correctly with

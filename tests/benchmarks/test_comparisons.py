@@ -135,21 +135,83 @@ def page_of_digits() -> str:
     return " ".join((Path(__file__).parents[2] / "docs/digits.md").read_text().split())
 
 
-def test_the_page_says_how_much_the_recorded_table_could_tell():
-    kept, page = recorded("digits-20"), page_of_digits()
+@pytest.mark.parametrize("name", ["digits-20", "digits-50"])
+def test_the_page_says_how_much_a_recorded_table_could_tell(name):
+    kept, page = recorded(name), page_of_digits()
     rows = [row["minus_control"] for row in kept["cells"] if row["minus_control"]]
     beside = [50 * (row["high"] - row["low"]) for row in rows]
-    differences, of_methods = between(kept), []
-    for method in ALGORITHM_NAMES[1:]:
-        names = [row["name"] for row in kept["cells"] if row["algorithm"] == method]
-        for one, other in itertools.combinations(names, 2):
-            found = differences(one, other)
-            of_methods.append(50 * (found.high - found.low))
+    of_methods = [50 * (found.high - found.low) for _, _, found in within_methods(kept)]
     assert (
         f"had to be {min(beside):.1f} to {max(beside):.1f} points, by cell (median "
         f"{np.median(beside):.1f}), to be told from none, one between two divergences of a method "
         f"{min(of_methods):.1f} to {max(of_methods):.1f} (median {np.median(of_methods):.1f})"
     ) in page
+
+
+def within_methods(kept):
+    """Yield each two cells of one method, and the interval of what the first is better."""
+    differences = between(kept)
+    for method in ALGORITHM_NAMES[1:]:
+        names = [row["name"] for row in kept["cells"] if row["algorithm"] == method]
+        for one, other in itertools.combinations(names, 2):
+            yield one, other, differences(one, other)
+
+
+def test_the_page_s_figures_of_50_labels_are_those_of_the_record():
+    kept, page = recorded("digits-50"), page_of_digits()
+    rows = {row["name"]: row for row in kept["cells"]}
+    assert " ".join(matrix(kept).split()) in page
+    assert kept["test"]["opening"] == 2
+    better = [row["minus_control"]["mean"] for row in rows.values() if row["verdict"] == "better"]
+    assert (
+        f"{len(better)} of {len(rows) - 1} cells beat tuned supervised training**, by "
+        f"{100 * min(better):.1f} to {100 * max(better):.1f} points"
+    ) in page
+    gain_at_20 = [
+        row["minus_control"]["mean"]
+        for row in recorded("digits-20")["cells"]
+        if row["verdict"] == "better"
+    ]
+    assert (
+        f"what methods add is {100 * np.mean(better):.1f} points on average, where it was "
+        f"{100 * np.mean(gain_at_20):.1f} at 20 labels"
+    ) in page
+    beside = [name for name, row in rows.items() if row["verdict"] == "not distinguishable"]
+    assert set(beside) == {"pi_model / kl", "mean_teacher / kl", "mixmatch / mse"}
+    for name, said in [("pi_model / kl", "by {:+.1f} and"), ("mean_teacher / kl", "and {:+.1f} p")]:
+        assert said.format(100 * rows[name]["minus_control"]["mean"]) in page
+    found = rows["mixmatch / mse"]["minus_control"]
+    ends = (100 * found[end] for end in ("mean", "low", "high"))
+    assert "({:+.1f}, {:+.1f} to {:+.1f})".format(*ends) in page
+    told = {
+        (one, other): 100 * abs(found.mean)
+        for one, other, found in within_methods(kept)
+        if found.low > 0 or found.high < 0
+    }
+    assert len(told) == 4
+    (of_teacher,) = [gap for pair, gap in told.items() if "mean_teacher / js" in pair]
+    assert f"KL is {of_teacher:.1f} points worse than JS for Mean Teacher" in page
+    of_ict = [gap for pair, gap in told.items() if "ict / kl" in pair]
+    assert f"MSE, L1 and JS, by {min(of_ict):.1f} to {max(of_ict):.1f} points" in page
+    assert rows["ict / kl"]["test"]["mean"] > rows["ict / mse"]["test"]["mean"]
+    worst = min(
+        line["test_accuracy"] for line in rows["pi_model / kl"]["searched"][0]["retrainings"]
+    )
+    assert f"falls to {100 * worst:.1f} %" in page
+    spread = next(row for row in kept["references"] if row["name"] == "LabelSpreading")["test"]
+    below = sum(row["test"]["mean"] < spread["mean"] for row in rows.values())
+    assert f"is above {below} of the {len(rows)} cells" in page
+    shown = [100 * row["search_validation"] for row in rows.values()]
+    kept_less = [100 * (row["search_validation"] - row["validation"]) for row in rows.values()]
+    assert f"showed {min(shown):.1f} to {max(shown):.1f} % on" in page
+    assert (
+        f"keeps {min(kept_less):.1f} to {max(kept_less):.1f} points less of it on other draws of "
+        f"labels ({np.mean(kept_less):.1f} on average)"
+    ) in page
+    defaults = {
+        name for name, row in rows.items() if row["searched"][0]["origin"]["published_default"]
+    }
+    assert defaults == {"vat / l1", "vat / kl", "mixmatch / mse"}
 
 
 def test_the_page_s_figures_of_five_searches_are_those_of_the_record():
