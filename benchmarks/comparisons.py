@@ -25,12 +25,13 @@ import numpy.typing as npt
 
 from benchmarks.records import keep
 from ssl_core.names import ALGORITHM_NAMES, DIVERGENCE_NAMES
+from ssl_core.published import published_divergence
 from tune_ssl import machine
 from tune_ssl.confirmation import interval_values
 from tune_ssl.statistics.cells import simultaneous_differences
 from tune_ssl.statistics.crossed import DIFFERENCES, Floats, Interval, crossed_interval
 from tune_ssl.statistics.repeats import over_searches
-from tune_ssl.text import percent
+from tune_ssl.text import method_text, percent
 from tune_ssl.trial import unpack_correct
 from tune_ssl.views.compared import format_compared
 from tune_ssl.views.judged import interval_text, points_text
@@ -126,6 +127,15 @@ def default_of(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, A
         "max_steps": result["steps"],
         "threads": 1,
     }
+
+
+def configurations(method: str) -> dict[str, dict[str, Any]]:
+    """Return the best of a method's search at 20 labels and its published default, as flat records without draws."""
+    table = recorded("digits-20")
+    name = method_text(method, published_divergence(method))
+    (row,) = (row for row in table["cells"] if row["name"] == name)
+    default = default_of(row, table)
+    return {"best": default | {"parameters": row["searched"][0]["parameters"]}, "default": default}
 
 
 def recorded(name: str) -> dict[str, Any]:

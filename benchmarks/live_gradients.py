@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.bank import configurations
+from benchmarks.comparisons import configurations
 from benchmarks.paired import interval, trained
 from benchmarks.records import keep
 from ssl_core.names import ALGORITHM_NAMES

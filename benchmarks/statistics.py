@@ -9,8 +9,8 @@ The parts:
   from the draws alone and from the images alone.
 - ``equal``, ``unequal``, ``collapsing``: of tables of 2, 7 and 28 cells that are all equal, how many claim that any two differ; of
   tables in which one cell is 5 points better, how many say so. By each rule of ``corrections``.
-- ``bank``: the same for real retrainings, where ``bank`` has recorded at least 30 of each configuration, 60 of each method: the bank is
-  the truth, and tables are drawn from its rows (draws) and columns (images).
+- ``bank``: the same for real retrainings: those of the comparisons ``digits-20`` and ``digits-50``, 25 configurations
+  on 20 draws each, are the truth, and tables are drawn from their rows (draws) and columns (images).
 
 All but the last draw from a crossed logistic model: retraining s of cell k classifies image i correctly with
 probability sigma(mu_k + a_s + b_i + c_ks + d_ki), all effects normal; c and d are what a cell makes of
@@ -32,10 +32,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from benchmarks import bank
+from benchmarks.comparisons import classified_test, recorded
 from benchmarks.corrections import CONTROL, LEVEL, RULES, Claims
 from benchmarks.records import keep
 from ssl_core.errors import check_choice
+from tune_ssl.comparison import CONTROL as SUPERVISED
 from tune_ssl.statistics.cells import half_widths, pair_squares
 from tune_ssl.statistics.crossed import (
     Floats,
@@ -54,6 +55,9 @@ RECORD = Path(__file__).with_name("statistics.json")
 DRAWS = (5, 10, 20)
 IMAGES = 600
 CELLS = (2, 7, 28)
+BANKS = ("digits-20", "digits-50")
+FOUND_POINTS = ((2, 5), (5, 10), (10, 100))
+"""Ranges of a true difference for which is told how often it is found."""
 SEED_SDS = (0.05, 0.2, 0.5)
 ACCURACIES = (0.8, 0.95)
 ACCURACY = 0.8
@@ -143,12 +147,18 @@ def tables_of(variances: str, replicates: int) -> list[dict[str, Any]]:
 
 
 def bank_rows(replicates: int) -> list[dict[str, Any]]:
-    """Return a row for each number of retrainings; none where the bank has too few."""
-    recorded = bank.correctness("test", at_least=bank.RETRAININGS)
-    return [from_bank(recorded, draws, replicates) for draws in DRAWS if len(recorded) > 1]
+    """Return a row for each recorded comparison and number of retrainings."""
+    return [
+        {"bank": name, **from_bank(banked(name), draws, replicates)}
+        for name in BANKS
+        for draws in DRAWS
+    ]
 
 
-# One configuration.
+def banked(name: str) -> dict[str, Correct]:
+    """Return, per cell of a recorded comparison, (retrainings, images): what was classified; the control first."""
+    rows = sorted(recorded(name)["cells"], key=lambda row: row["name"] != SUPERVISED)
+    return {row["name"]: classified_test(row["searched"][0]) for row in rows}
 
 
 def coverage(seed_sd: float, accuracy: float, draws: int, replicates: int) -> dict[str, Any]:
@@ -245,44 +255,79 @@ def tally(claims: Claims, differ: Claims) -> Floats:
 # Real retrainings.
 
 
-def from_bank(recorded: dict[str, Correct], draws: int, replicates: int) -> dict[str, Any]:
-    """Return how often intervals cover what the bank says, its rows and columns drawn again.
+def from_bank(cells: dict[str, Correct], draws: int, replicates: int) -> dict[str, Any]:
+    """Return what intervals and claims say of a bank whose rows and columns are drawn again.
 
-    ``accuracies``: per cell, of its accuracy; ``pairs``: of a difference, by its interval alone, on
-    average over pairs; ``whole_tables``: of all differences at once, by the simultaneous intervals,
-    the first cell being the control.
+    Coverage: ``accuracies`` of each cell's accuracy; ``pairs`` of a difference by its interval alone, on average over
+    pairs; ``whole_tables`` of all differences at once, by the simultaneous intervals, the first cell
+    being the control. ``wrong_tables`` call a cell better that is worse. Size: ``false_tables`` call any two
+    distinguishable where each draw's retrainings were dealt to the cells by chance, so that nothing differs. Power:
+    ``found``, of pairs whose true difference is so many points, those that are told apart.
     """
-    names = list(recorded)
-    population = np.stack(list(recorded.values())).astype(np.float64)
-    _, rows, columns = population.shape
+    names = list(cells)
+    population = np.stack(list(cells.values())).astype(np.float64)
+    count, rows, columns = population.shape
     truth = population.mean(axis=(1, 2))
-    pairs = np.triu_indices(len(names), 1)
+    pairs = np.triu_indices(count, 1)
+    gap = (truth[:, None] - truth)[pairs]
     generator = np.random.default_rng(draws)
-    accuracies, alone, whole = np.zeros(len(names)), 0.0, 0
+    accuracies, alone, whole, wrong, false = np.zeros(count), 0.0, 0, 0, 0
+    told = np.zeros(len(gap))
     for _ in range(replicates):
         again = generator.integers(rows, size=draws)
         images = generator.integers(columns, size=columns)
         drawn = population[:, again[:, None], images]
-        missed = drawn.mean(axis=(1, 2)) - truth
-        products = mean_products(drawn)
-        shape = (draws, columns)
-        own = MeanSquares(*(np.diag(part) for part in products))
-        accuracies += np.abs(missed) <= single_half_widths(own, shape)
-        squares = pair_squares(products)
-        gaps = np.abs(missed[:, None] - missed)[pairs]
-        alone += (gaps <= single_half_widths(squares, shape)[pairs]).mean()
-        together = half_widths(squares, shape, control=CONTROL, level=LEVEL)[pairs]
-        whole += bool((gaps <= together).all())
+        found, own, single, together = widths(drawn)
+        accuracies += np.abs(drawn.mean(axis=(1, 2)) - truth) <= own
+        alone += (np.abs(found - gap) <= single).mean()
+        whole += bool((np.abs(found - gap) <= together).all())
+        claimed = np.abs(found) > together
+        told += claimed & (found * gap > 0)
+        wrong += bool((claimed & (found * gap < 0)).any())
+        dealt = np.argsort(generator.random((count, draws)), axis=0)[:, :, None]
+        found, _, _, together = widths(np.take_along_axis(drawn, dealt, axis=0))
+        false += bool((np.abs(found) > together).any())
+    sizes = {f"{low} to {high}": _between(gap, low, high) for low, high in FOUND_POINTS}
     return {
+        "cells": count,
         "retrainings": rows,
         "draws": draws,
         "accuracies": {
-            name: round(float(count) / replicates, 4)
-            for name, count in zip(names, accuracies, strict=True)
+            name: round(float(covered) / replicates, 4)
+            for name, covered in zip(names, accuracies, strict=True)
         },
-        "pairs": round(alone / replicates, 4),
+        "pairs": round(float(alone) / replicates, 4),
         "whole_tables": round(whole / replicates, 4),
+        "wrong_tables": round(wrong / replicates, 4),
+        "false_tables": round(false / replicates, 4),
+        "found": {
+            points: {
+                "pairs": int(those.sum()),
+                "share": round(float(told[those].mean()) / replicates, 4),
+            }
+            for points, those in sizes.items()
+            if those.any()
+        },
     }
+
+
+def widths(drawn: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return what a table says: each pair's difference, and half the widths of intervals.
+
+    They are of each cell's accuracy, of each pair's difference as if it were the only one, and of all together.
+    """
+    pairs = np.triu_indices(len(drawn), 1)
+    means, products = drawn.mean(axis=(1, 2)), mean_products(drawn)
+    shape = drawn.shape[1:]
+    own = single_half_widths(MeanSquares(*(np.diag(part) for part in products)), shape)
+    squares = pair_squares(products)
+    single = single_half_widths(squares, shape)[pairs]
+    together = half_widths(squares, shape, control=CONTROL, level=LEVEL)[pairs]
+    return (means[:, None] - means)[pairs], own, single, together
+
+
+def _between(gap: Floats, low: float, high: float) -> npt.NDArray[np.bool_]:
+    return (100 * np.abs(gap) >= low) & (100 * np.abs(gap) < high)
 
 
 def single_half_widths(squares: MeanSquares, shape: tuple[int, ...]) -> Floats:

@@ -8,21 +8,22 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import bank, statistics
+from benchmarks import statistics
+from benchmarks.comparisons import recorded
 from benchmarks.corrections import RULES
 from benchmarks.statistics import (
+    BANKS,
     CELLS,
     DRAWS,
     RECORD,
     Model,
+    banked,
     from_bank,
     intercept,
     table_model,
     tally,
 )
 from ssl_core.errors import UserError
-from ssl_core.names import ALGORITHM_NAMES
-from tune_ssl.trial import pack_correct
 
 
 def test_an_intercept_without_effects_is_the_logit():
@@ -65,93 +66,47 @@ def test_claims_are_counted_by_hand():
     assert tally(claims, np.zeros_like(differ)).tolist() == [1, 3, 1, 0]
 
 
-@pytest.fixture
-def banked(tmp_path, monkeypatch):
-    """Record 6 retrainings each of two methods' two configurations, one draw short for one."""
-    monkeypatch.setattr(bank, "FOLDER", tmp_path)
-    generator = np.random.default_rng(0)
-    for method in ALGORITHM_NAMES[:2]:
-        lines = []
-        for number in range(6):
-            for which, record in bank.configurations(method).items():
-                if (method, which, number) != ("pseudo_label", "best", 3):
-                    lines.append(
-                        {
-                            "method": method,
-                            "which": which,
-                            "configuration": bank.digest(record),
-                            "draw": bank.FIRST_DRAW + number,
-                            "test": pack_correct(generator.random(50) < 0.8),
-                            "validation": pack_correct(np.arange(10) <= number),
-                        }
-                    )
-        lines.append(lines[-1] | {"configuration": "another", "draw": 0})
-        (tmp_path / f"{method}.jsonl").write_text(
-            "".join(json.dumps(x) + "\n" for x in lines[::-1])
-        )
-
-
-def test_a_bank_trains_what_is_missing_and_nothing_else(banked):
-    assert ALGORITHM_NAMES[1] == "pseudo_label"
-    jobs = bank.missing(["supervised", "pseudo_label"], 7)
-    assert [(job.method, job.which, job.draw - bank.FIRST_DRAW) for job in jobs] == [
-        ("pseudo_label", "best", 3),
-        ("supervised", "best", 6),
-        ("supervised", "default", 6),
-        ("pseudo_label", "best", 6),
-        ("pseudo_label", "default", 6),
-    ]
-    assert len(bank.missing(["ict"], 2)) == 4
-
-
-def test_rows_of_a_bank_are_paired_by_their_draws(banked):
-    cells = bank.correctness("validation")
-    names = [
-        f"{method} {w}" for method in ("supervised", "pseudo_label") for w in ("best", "default")
-    ]
-    assert list(cells) == names
-    for table in cells.values():
-        assert table.sum(axis=1).tolist() == [1, 2, 3, 5, 6]  # draws in order, without the fourth
-    complete = bank.correctness("validation", at_least=6)
-    assert list(complete) == [name for name in names if name != "pseudo_label best"]
-    assert all(len(table) == 6 for table in complete.values())
-    assert bank.correctness("test", at_least=7) == {}
-
-
-def test_the_best_and_the_default_differ_in_what_was_searched_only():
-    for method in ALGORITHM_NAMES:
-        best, default = bank.configurations(method).values()
-        assert best.keys() - default.keys() == {"parameters"}
-        assert not {"seed", "split_seed"} & best.keys()
-        assert {name: best[name] for name in default} == default
-
-
-def test_a_retraining_says_what_it_classified(monkeypatch):
-    short = {"algorithm": "supervised", "num_labels": 20, "max_steps": 3}
-    monkeypatch.setattr(bank, "configurations", lambda method: {"best": short, "default": short})
-    line = bank.retrain(bank.Job("supervised", "best", 5000))
-    assert bank.retrain(bank.Job("supervised", "best", 5001))["test"] != line["test"]
-    assert line["finite"]
-    assert line["configuration"] == bank.digest(short)
-    assert [line[images].split(":")[0] for images in ("validation", "test")] == ["400", "600"]
-
-
 def test_intervals_from_a_bank_cover_the_bank():
     generator = np.random.default_rng(3)
     ability = generator.normal(0.75, 0.05, (3, 60, 1)) + generator.normal(0, 0.1, (1, 1, 200))
     recorded = dict(zip("abc", generator.random((3, 60, 200)) < ability, strict=True))
     row = from_bank(recorded, 10, 300)
-    assert (row["retrainings"], row["draws"]) == (60, 10)
+    assert (row["cells"], row["retrainings"], row["draws"]) == (3, 60, 10)
     assert all(0.9 <= share <= 0.99 for share in row["accuracies"].values())
     assert 0.92 <= row["pairs"] <= 0.985
     assert row["whole_tables"] >= 0.92
+    assert row["false_tables"] <= 0.08
+    assert row["wrong_tables"] <= 0.05
 
 
-def test_a_short_run_records_its_parts_and_keeps_the_others(banked, tmp_path, monkeypatch, capsys):
+def test_what_a_bank_says_of_size_and_power():
+    """Two cells that are equal, and one that is twelve points better, in every draw."""
+    generator = np.random.default_rng(4)
+    ability = np.array([0.6, 0.6, 0.72])[:, None, None] + generator.normal(0, 0.1, (1, 1, 300))
+    cells = dict(zip("abc", generator.random((3, 40, 300)) < ability, strict=True))
+    row = from_bank(cells, 10, 200)
+    assert row["found"] == {"10 to 100": {"pairs": 2, "share": 1.0}}
+    assert row["wrong_tables"] < 0.05
+    assert row["false_tables"] < 0.1
+    means = {name: table.mean() for name, table in cells.items()}
+    assert abs(means["a"] - means["b"]) < 0.02
+
+
+def test_a_comparison_s_retrainings_are_a_bank_whose_first_cell_is_the_control():
+    for name in BANKS:
+        cells = banked(name)
+        assert next(iter(cells)) == "supervised"
+        assert len(cells) == 25
+        assert {table.shape for table in cells.values()} == {(20, 600)}
+        means = {row["name"]: row["test"]["mean"] for row in recorded(name)["cells"]}
+        for cell, table in cells.items():
+            assert table.mean() == pytest.approx(means[cell], abs=1e-6)
+
+
+def test_a_short_run_records_its_parts_and_keeps_the_others(tmp_path, monkeypatch, capsys):
     path = tmp_path / "statistics.json"
     path.write_text('{"coverage": {"rows": []}}')
     monkeypatch.setattr(statistics, "RECORD", path)
-    monkeypatch.setattr(bank, "RETRAININGS", 5)
     monkeypatch.setattr(
         sys, "argv", ["statistics", "equal", "bank", "--replicates", "2", "--record"]
     )
@@ -160,9 +115,12 @@ def test_a_short_run_records_its_parts_and_keeps_the_others(banked, tmp_path, mo
     assert list(made) == ["coverage", "equal", "bank"]
     assert made["coverage"] == {"rows": []}
     assert made["equal"]["replicates"] == 2
-    assert [row["draws"] for row in made["bank"]["rows"]] == list(DRAWS)
-    assert len(made["bank"]["rows"][0]["accuracies"]) == 4
-    assert len(capsys.readouterr().out.splitlines()) == len(made["equal"]["rows"]) + 3
+    rows = made["bank"]["rows"]
+    assert [(row["bank"], row["draws"]) for row in rows] == [
+        (name, draws) for name in BANKS for draws in DRAWS
+    ]
+    assert len(rows[0]["accuracies"]) == 25
+    assert len(capsys.readouterr().out.splitlines()) == len(made["equal"]["rows"]) + 6
     for row in made["equal"]["rows"]:
         assert row["false_tables"].keys() == RULES.keys()
         assert ("found" in row) == (row["effect"] > 0)
