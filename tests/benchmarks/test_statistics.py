@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +146,24 @@ def test_what_is_recorded_is_what_the_documentation_claims():
     collapsing = [row for row in record["collapsing"]["rows"] if not row["effect"]]
     for row in collapsing:  # the limit that docs/statistics.md names
         assert (row["false_tables"]["chosen"] < 0.07) == (row["draws"] == 20)
+
+
+def test_the_page_s_figures_of_real_retrainings_are_those_of_the_record():
+    page = (Path(__file__).parents[2] / "docs/statistics.md").read_text()
+    rows = json.loads(RECORD.read_text())["bank"]["rows"]
+    assert [(row["bank"], row["draws"]) for row in rows] == [(b, s) for b in BANKS for s in DRAWS]
+    for row in rows:
+        covered = sorted(row["accuracies"].values())
+        shares = [
+            f"{row['found'][points]['share']:.2f}" if points in row["found"] else "-"
+            for points in ("2 to 5", "5 to 10", "10 to 100")
+        ]
+        assert (
+            f"| {row['bank'][-2:]} | {row['draws']} | {np.median(covered):.2f} | {covered[0]:.2f} | "
+            f"{row['pairs']:.2f} | {row['whole_tables']:.2f} | {row['false_tables']:.3f} | "
+            f"{row['wrong_tables']:.4f} | {' / '.join(shares)} |"
+        ) in page
+    assert max(row["wrong_tables"] for row in rows) == 0.0035
+    assert max(row["false_tables"] for row in rows) < 0.05
+    worst = {min(row["accuracies"], key=row["accuracies"].get) for row in rows[:3]}
+    assert worst == {"ict / l1"}
