@@ -8,6 +8,9 @@ pruning, and fANOVA of what such a search knows is compared with it: of its comp
 ships it, and by places in the ranges), of all trials at the first rung (as ``report`` does), and of all with
 those that were cut at the value they were heading for.
 
+What a search's interval of an importance covers: for each hyperparameter, fANOVA of all 150 at the first rung (what
+``report`` speaks of) and at full length.
+
 Flatness: noisy trials of a surface whose flat range is known; how often both ends of the range that is
 called sure lie within it, and both ends of what is called possible do not.
 """
@@ -15,8 +18,10 @@ called sure lie within it, and both ends of what is called possible do not.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from optuna.trial import FrozenTrial, create_trial
@@ -27,7 +32,9 @@ from benchmarks.replay import space_of
 from benchmarks.rung_fidelity import CANDIDATES, MAX_STEPS, replays
 from benchmarks.suggestions import DistributedTrial
 from tune_ssl.analysis import TREES, fanova, fanova_as_given, places_of
+from tune_ssl.statistics.crossed import Floats
 from tune_ssl.statistics.flatness import flat_range, predicted_finals, slices
+from tune_ssl.statistics.importance import bootstrap_importance
 
 RECORD = Path(__file__).with_name("analysis.json")
 METHODS = ("supervised", "ict", "mixmatch")
@@ -45,33 +52,71 @@ def main() -> None:
     importances = [row for method in METHODS for row in importance(method, options)]
     for row in importances:
         print(row)
+    covered = [coverage(method, options) for method in METHODS]
+    for row in covered:
+        print(row)
     flat = [flatness(trials, options.searches) for trials in (15, 30, 60)]
     for found in flat:
         print(found)
     if options.record:
         settings = {"trials": options.trials, "replays": options.replays, "trees": TREES}
-        write_record(RECORD, settings | {"importance": importances, "flatness": flat})
+        found = {"importance": importances, "coverage": covered, "flatness": flat}
+        write_record(RECORD, settings | found)
+
+
+class Recorded(NamedTuple):
+    """Full trainings of a method's random configurations: places in the ranges, and curves."""
+
+    trials: list[FrozenTrial]
+    places: Floats
+    curves: Floats
+    rungs: list[int]
+    reduction_factor: int
+
+    @classmethod
+    def of(cls, method: str) -> Recorded:
+        """Return what is recorded of a method, and the rungs of a search's default."""
+        lines = [line for line in read(method) if line["replicate"] == 0]
+        trials = _trials(method, lines)
+        curves = np.array([line["validation"] for line in lines])
+        rungs, factor = CANDIDATES[0]
+        return cls(trials, places_of(trials, list(lines[0]["params"])), curves, list(rungs), factor)
+
+    @property
+    def choices(self) -> list[int]:
+        """All hyperparameters are numbers."""
+        return [0] * self.places.shape[1]
+
+    @property
+    def at_rungs(self) -> Floats:
+        """Accuracies at the rungs below the full length."""
+        return self.curves[:, [MEASURED_AT.index(step) for step in self.rungs]]
+
+    def reference(self, values: Floats) -> Floats:
+        """Return the importances by all configurations."""
+        forests = [fanova(self.places, values, seed, choices=self.choices) for seed in range(8)]
+        return np.mean(forests, axis=0)
+
+    def replays(self, options: argparse.Namespace) -> Iterator[tuple[Any, Floats, Any]]:
+        """Yield, for each search, which configurations it tried, their last values, and rungs reached."""
+        return replays(
+            self.curves,
+            (*self.rungs, MAX_STEPS),
+            self.reduction_factor,
+            options,
+            options.replays,
+            np.random.default_rng(0),
+        )
 
 
 def importance(method: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return for each way how far its shares are from the reference, summed, and how often its top is."""
-    lines = [line for line in read(method) if line["replicate"] == 0]
-    curves = np.array([line["validation"] for line in lines])
-    names = list(lines[0]["params"])
-    trials = _trials(method, lines)
-    places = places_of(trials, names)
-    choices = [0] * len(names)
-    reference = np.mean(
-        [fanova(places, curves[:, -1], seed, choices=choices) for seed in range(8)], axis=0
-    )
-    rungs, factor = CANDIDATES[0]
-    columns = [MEASURED_AT.index(step) for step in rungs]
+    recorded = Recorded.of(method)
+    trials, choices, rungs = recorded.trials, recorded.choices, recorded.rungs
+    reference = recorded.reference(recorded.curves[:, -1])
     errors: dict[str, list[tuple[float, bool]]] = {}
-    played = replays(
-        curves, (*rungs, MAX_STEPS), factor, options, options.replays, np.random.default_rng(0)
-    )
-    for order, final, reached in played:
-        at, own = curves[order][:, columns], places[order]
+    for order, final, reached in recorded.replays(options):
+        at, own = recorded.at_rungs[order], recorded.places[order]
         full = reached == len(rungs)
         heading = final.copy()
         for rung in range(len(rungs)):
@@ -101,6 +146,47 @@ def importance(method: str, options: argparse.Namespace) -> list[dict[str, Any]]
         }
         for way, told in errors.items()
     ]
+
+
+def coverage(method: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return how often 90 % intervals of importances, as ``report`` has them, cover those by all configurations.
+
+    ``most``: of the most important hyperparameter; ``others``: of all others, on average. ``told_from_dummy``: how
+    often each is, on average over those.
+    """
+    recorded = Recorded.of(method)
+    truths = {
+        "first_rung": recorded.reference(recorded.at_rungs[:, 0]),
+        "full_length": recorded.reference(recorded.curves[:, -1]),
+    }
+    most = int(truths["first_rung"].argmax())
+    covered: dict[str, list[Any]] = {name: [] for name in truths}
+    above = []
+    for number, (order, _, _) in enumerate(recorded.replays(options)):
+        found = bootstrap_importance(
+            recorded.places[order],
+            recorded.at_rungs[order][:, 0],
+            partial(fanova, choices=[*recorded.choices, 0]),
+            generator=np.random.default_rng(number),
+        )
+        for name, truth in truths.items():
+            pairs = zip(found.columns, truth, strict=True)
+            covered[name].append([one.low <= share <= one.high for one, share in pairs])
+        above.append([one.above_dummy for one in found.columns])
+    shares = {name: np.mean(told, axis=0) for name, told in covered.items()}
+    shares["told_from_dummy"] = np.mean(above, axis=0)
+    return {
+        "method": method,
+        "hyperparameters": len(truths["first_rung"]),
+        "share_of_most": round(float(truths["first_rung"][most]), 3),
+        **{
+            name: {
+                "most": round(float(own[most]), 3),
+                "others": round(float(np.delete(own, most).mean()), 3),
+            }
+            for name, own in shares.items()
+        },
+    }
 
 
 def flatness(trials: int, searches: int) -> dict[str, Any]:
