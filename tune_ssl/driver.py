@@ -55,6 +55,7 @@ LOST_AFTER = 3
 UNCOUNTED_FAILURES = 3
 """Failures of one trial's files, while others' are taken, that are not counted against the trial."""
 STORAGE = "the storage"
+TIME_LIMIT = "time limit reached"
 TOO_LITTLE_MEMORY = "the device had too little memory"
 
 
@@ -179,7 +180,7 @@ class SearchDriver:
             return True
         if self.running:  # then one is not finished: no need to count thousands that are
             return False
-        return self.counts().finished >= self.study.trials
+        return self.counts().finished + len(self.study.missing) >= self.study.trials
 
     def started(self, number: int, attempt: int) -> None:
         """Note that a worker has taken a trial up."""
@@ -203,7 +204,6 @@ class SearchDriver:
             if report.checkpoint is not None:
                 self.study.name_checkpoint(report.number, report.attempt, report.checkpoint)
             verdict = self._verdict(report)
-        self._stop_where_one_is_missing()
         if report.value is not None:
             self._write_metrics(report)
         if verdict is Verdict.STOP:
@@ -218,7 +218,6 @@ class SearchDriver:
         self.study.start(number, attempt)  # an attempt that could not start counts, too
         self._interrupt(number, attempt, reason, counts=self.draining is None)
         self._retire(number)
-        self._stop_where_one_is_missing()
 
     def take_back(self, number: int, attempt: int) -> None:
         """Take back a trial that no worker has taken up, to hand it out again."""
@@ -255,7 +254,7 @@ class SearchDriver:
         limits = self._limits
         if limits.seconds is not None and self.elapsed() >= limits.seconds:
             self.limit_reached = True
-            self.drain("time limit reached")
+            self.drain(TIME_LIMIT)
         if limits.device_seconds is not None and self.device_seconds() >= limits.device_seconds:
             self.limit_reached = self.used_up = True
             self.drain("device-hours used up")
@@ -408,20 +407,11 @@ class SearchDriver:
 
     def _give_up_if_hopeless(self, reason: str) -> None:
         """Drain where this invocation saw a failure often and the study never saw a success."""
-        if self.study.all_needed:  # it stops at the first
-            return
         self._failures[reason] += 1
         counts = self.counts()
         if self._failures[reason] >= HOPELESS_AFTER and counts.complete + counts.pruned == 0:
             self.hopeless = reason
             self.drain(f"{self._failures[reason]} trials failed alike and none succeeded: {reason}")
-
-    def _stop_where_one_is_missing(self) -> None:
-        """Drain where a trial that all others need has no result: it waits for what is mended."""
-        missing = self.study.missing
-        if missing is not None and self.stopped_by is None:
-            self.stopped_by = f"{missing} (its folder has error.txt where it raised one)"
-            self.drain(missing)
 
     def _device_failed(self, report: SliceReport) -> None:
         """Put a trial back to waiting for which a call on a GPU failed.

@@ -59,12 +59,14 @@ class Drivers:
         return drivers
 
     def open_next(self) -> SearchDriver | None:
-        """Open the next driver; None where none is left."""
+        """Open the next driver; None where none is left. Opened while a signal came, it drains."""
         driver = None if self._coming is None else next(self._coming, None)
         if driver is None:
             self._coming = None
-        else:
-            self.open.append(driver)
+            return None
+        self.open.append(driver)
+        if self.draining:
+            driver.drain(self.draining)
         return driver
 
     # Asked by whoever runs the workers
@@ -193,5 +195,7 @@ class Drivers:
         self.open.remove(driver)
         self.done_here += 1
         self._seconds_of_ended += driver.device_seconds()
-        driver.close(reason)
-        self._ended(driver)
+        try:
+            driver.close(reason)
+        finally:
+            self._ended(driver)

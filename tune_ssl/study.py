@@ -55,6 +55,8 @@ BEGAN_AT = "tune_ssl:began_at"
 CHECKPOINT = "tune_ssl:checkpoint"
 WITHOUT_PROGRESS = "tune_ssl:attempts_without_progress"
 RESULT = "tune_ssl:result"
+NO_RESULT = "tune_ssl:no_result"
+"""Why a trial that all others need had no result when it was last run."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study's creation
 
@@ -131,7 +133,8 @@ class SearchStudy:
         warm_start: returns what a new study takes from an earlier run; a study that has begun
             keeps what it took.
         all_needed: without the result of every trial those of the others are worth nothing. One that would
-            end as FAIL waits instead, and ``missing`` says so.
+            end as FAIL is held instead: ``missing`` says why, by its number, and it is handed out again
+            when the study is next opened.
     """
 
     def __init__(
@@ -149,7 +152,7 @@ class SearchStudy:
         all_needed: bool = False,
     ) -> None:
         self.all_needed = all_needed
-        self.missing: str | None = None
+        self.missing: dict[int, str] = {}
         self.space = space
         self.trials = trials
         self.rungs = rungs
@@ -222,7 +225,11 @@ class SearchStudy:
         """Put every running trial back to waiting, because nobody runs it; return their numbers."""
         running = [trial for trial in self.get_trials() if trial.state == TrialState.RUNNING]
         for trial in running:
-            self.interrupt(trial.number, self._attempt(trial), reason)
+            number, held = trial.number, trial.number in self.missing
+            self.interrupt(number, self._attempt(trial), reason, counts=not held)
+            if self.get_trial(number).state == TrialState.RUNNING:  # this was one time too many
+                self._storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
+                del self.missing[number]
         return [trial.number for trial in running]
 
     # The life of a trial
@@ -359,15 +366,17 @@ class SearchStudy:
         return True
 
     def _give_up(self, number: int, reason: str) -> bool:
-        """End a trial without a result; where all are needed it waits, which is returned."""
+        """End a trial without a result; where all are needed it is held, which is returned.
+
+        It stays RUNNING, with nobody who runs it, until it is recovered.
+        """
         if not self.all_needed:
             self._finish(number, TrialState.FAIL, None, reason=reason)
             return False
         with self.together():
-            self._set_attribute(number, REASON, reason)
+            self._set_system_attribute(number, NO_RESULT, reason)
             self._set_system_attribute(number, WITHOUT_PROGRESS, 0)
-            self._storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
-        self.missing = f"trial {number} has no result: {reason}"
+        self.missing[number] = reason
         return True
 
     # Below, the storage

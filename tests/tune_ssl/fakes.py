@@ -12,10 +12,11 @@ import hashlib
 import io
 import json
 import zlib
-from contextlib import ExitStack
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
+import pytest
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from rich.console import Console
@@ -27,6 +28,7 @@ from ssl_core.errors import UserError
 from tune_ssl.driver import SearchDriver
 from tune_ssl.drivers import Drivers
 from tune_ssl.journal import MemoryJournal, open_journal
+from tune_ssl.on_ray.cluster import Cluster
 from tune_ssl.run import RunConfig, RunDirectory, trial_seed
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import FOREIGN, FirstTrial, SearchStudy, Verdict, first_trials
@@ -460,105 +462,82 @@ class SharedWorkers:
         return len(busy)
 
 
-def drive_all_without_cluster(
-    runs,
-    whole,
-    invocation,
-    console,
-    *,
-    ended,
-    count=1,
-    done=0,
-    cluster=None,
-    interrupted_after=None,
-    lost=False,
-    slots=2,
-    driven=None,
-    **options,
-):
-    """Do what ``driving.run_jobs`` does, with workers of ``FakeWork`` in the place of a cluster.
+HERE = Cluster(local=True, address="here", dashboard=None, cpus=4.0, gpus=0.0)
+
+
+@contextmanager
+def no_cluster(*, interrupted_after=None, lost=False, slots=2, driven=None, **options):
+    """Let ``driving`` drive workers of ``FakeWork`` in the place of a cluster, and all else as it does.
 
     ``interrupted_after`` (n, reports) of when the n-th run has begun a signal comes, or with ``lost`` the driver
     is gone without a word. The names of the runs that begin are appended to ``driven``.
     """
-    from tune_ssl.on_ray.cluster import Cluster
-    from tune_ssl.run import run_lock
+    from tune_ssl.on_ray import cluster, tuning
+    from tune_ssl.workflows import driving
 
-    clock = FakeClock()
-    here = Cluster(local=True, address="here", dashboard=None, cpus=4.0, gpus=0.0)
-    factory = FakeFactory(clock=clock, **options)
-    begun, driven = {}, [] if driven is None else driven
+    clock, begun = FakeClock(), [] if driven is None else driven
+    nth, after = interrupted_after or (0, None)
 
-    def opened():
-        for run in runs:
-            job, directory = run.job.on_cluster(here, console), run.directory
-            driven.append(directory.name)
-            if run.fresh:
-                directory.create()
-                job.begin(directory, console)
-            held = ExitStack()
-            held.enter_context(run_lock(directory))
-            job.describe_origin(directory)
-            storage = RunStorage(job.settings.storage or str(directory.path))
-            study = job.open_study(directory, storage, console)
-            driver = SearchDriver(
-                study,
-                job.settings,
-                directory,
-                storage,
-                record=job.record,
-                weights_kept=job.weights_kept,
-                limits=run.limits,
-                clock=clock,
-            )
-            driver.tidy()
-            begun[driver.storage_root] = run, held
-            yield driver
+    def driver(study, config, directory, *arguments, **settings):
+        begun.append(directory.name)
+        settings |= {"clock": clock, "began": clock()}
+        made = SearchDriver(study, config, directory, *arguments, **settings)
+        if lost:
+            made.close = lambda reason: None
+        return made
 
-    def end(driver):
-        run, held = begun.pop(driver.storage_root)
-        held.close()
-        why = ended(run, driver)
-        if why is not None:
-            drivers.drain(why)
-
-    drivers = Drivers(opened(), count=count, done=done, ended=end)
-    workers = SharedWorkers(drivers, factory, slots=slots)
-    reports, (nth, after) = 0, interrupted_after or (0, None)
-    try:
+    def run_tune(drivers, factory, *, rungs, slots, on_tick):
+        workers = SharedWorkers(
+            drivers, FakeFactory(clock=clock, **options), slots=slots.concurrency
+        )
+        reports = 0
         while not drivers.finished() or workers.busy:
             drivers.tend()
             workers.fill()
             reported = workers.turn()
-            reports += reported if len(driven) >= nth else 0
-            if after is not None and len(driven) >= nth and reports >= after:
+            on_tick()
+            reports += reported if len(begun) >= nth else 0
+            if after is not None and len(begun) >= nth and reports >= after:
                 if lost:
                     raise KeyboardInterrupt
                 drivers.drain("SIGTERM")
-        drivers.close("the driver ended")
-    finally:
-        for _, held in begun.values():
-            held.close()
-    return drivers.draining
+
+    with pytest.MonkeyPatch.context() as patched:
+        usual = tuning.Slots
+        patched.setattr(tuning, "Slots", lambda **given: usual(**given | {"concurrency": slots}))
+        patched.setattr(tuning, "run_tune", run_tune)
+        patched.setattr(cluster, "shared_by_all", lambda value: value)
+        patched.setattr(cluster, "head_watched", lambda cluster, lost: nullcontext())
+        patched.setattr(driving, "SearchDriver", driver)
+        patched.setattr(driving, "stdout_to_stderr", nullcontext)
+        if lost:
+            patched.setattr(driving, "draining_signals", lambda drivers: nullcontext())
+        yield
 
 
-def drive_without_cluster(job, directory, invocation, console, *, fresh, cluster=None, **options):
-    """Do what ``driving.run_job`` does; see ``drive_all_without_cluster``."""
+def drive_all_without_cluster(
+    runs, whole, invocation, console, *, ended, count=1, done=0, cluster=None, **options
+):
+    """Do what ``driving.run_jobs`` does, see ``no_cluster``."""
     from tune_ssl.workflows import driving
 
-    run = driving.Run(job=job, directory=directory, fresh=fresh, limits=invocation.limits)
-    closed = []
-    after = options.pop("interrupted_after", None)
-    drive_all_without_cluster(
-        [run],
-        directory,
-        invocation,
-        console,
-        ended=lambda run, driver: closed.append(driver),
-        interrupted_after=None if after is None else (1, after),
-        **options,
-    )
-    return closed[0]
+    if options.get("lost"):
+        ended = lambda run, driver: None  # noqa: E731
+    with no_cluster(**options):
+        return driving.run_jobs(
+            runs, whole, invocation, console, ended=ended, count=count, done=done, cluster=HERE
+        )
+
+
+def drive_without_cluster(
+    job, directory, invocation, console, *, fresh, cluster=None, interrupted_after=None, **options
+):
+    """Do what ``driving.run_job`` does, see ``no_cluster``; interrupted after so many reports."""
+    from tune_ssl.workflows import driving
+
+    after = None if interrupted_after is None else (1, interrupted_after)
+    with no_cluster(interrupted_after=after, **options):
+        return driving.run_job(job, directory, invocation, console, fresh=fresh, cluster=HERE)
 
 
 def draws_of(retrainings) -> dict[int, SplitImages]:

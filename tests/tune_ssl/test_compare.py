@@ -36,7 +36,7 @@ from tune_ssl.views.judged import interval_text
 from tune_ssl.workflows import compare as workflow
 from tune_ssl.workflows import plan, retrain
 from tune_ssl.workflows import search as search_workflow
-from tune_ssl.workflows.driving import DONE, DRAINED, LIMIT, Invocation
+from tune_ssl.workflows.driving import DONE, DRAINED, INTERNAL, LIMIT, Invocation
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -240,24 +240,78 @@ class TestRun:
         for folder in (*CELLS, "retrainings"):
             assert outcome(it.trials(folder)) == outcome(whole.trials(folder))
 
-    def test_interrupted_when_one_cell_is_done_and_the_next_has_not_begun(
-        self, comparing, monkeypatch
+    @pytest.mark.parametrize(
+        ("why", "code", "said"),
+        [
+            ("SIGTERM", DRAINED, "interrupted by SIGTERM"),
+            ("time limit reached", LIMIT, "interrupted by time limit reached"),
+            (None, INTERNAL, "the searches ended early"),
+        ],
+    )
+    def test_ended_when_one_cell_is_done_and_the_next_has_not_begun(
+        self, comparing, monkeypatch, why, code, said
     ):
         it = comparing()
         it.engine()
 
         def drive_one(runs, *arguments, **more):
             drive_all_without_cluster([next(iter(runs))], *arguments, **more)
-            return "SIGTERM"
+            return why
 
         monkeypatch.setattr(workflow, "run_jobs", drive_one)
         ended = workflow.compare(it.prepared(), Invocation(), Console(file=io.StringIO()))
-        assert (ended.exit_code, ended.result) == (DRAINED, None)
-        assert ended.message.startswith("interrupted by SIGTERM; continue with: ")
+        assert (ended.exit_code, ended.result) == (code, None)
+        assert ended.message.startswith(f"{said}; continue with: ")
         assert it.is_done("supervised")
         assert it.driven == []
         assert it().exit_code == DONE
         assert it.driven == ["mean_teacher-mse", "retrainings"]
+
+    def test_a_signal_after_the_last_search_is_no_leave_to_retrain(self, comparing, monkeypatch):
+        it = comparing()
+        it.engine()
+
+        def drive_all(*arguments, **more):
+            drive_all_without_cluster(*arguments, **more)
+            return "SIGTERM"
+
+        monkeypatch.setattr(workflow, "run_jobs", drive_all)
+        ended = workflow.compare(it.prepared(), Invocation(), Console(file=io.StringIO()))
+        assert (ended.exit_code, ended.result) == (DRAINED, None)
+        assert not it.own.path.exists()
+
+    def test_a_cell_that_cannot_be_opened_lets_the_others_store_and_counts_against_none(
+        self, comparing
+    ):
+        it = comparing()
+        it(interrupted_after=(2, 1))
+        damaged = it.directory.path / CELLS[1] / "study.journal"
+        kept = damaged.read_bytes()
+        assert not it.is_done("supervised")
+        for _ in range(4):
+            damaged.write_bytes(b"no journal\n" + kept)
+            with pytest.raises(UserError, match="mean_teacher-mse"):
+                it()
+        assert not any(trial.state.name == "FAIL" for trial in it.trials(CELLS[0]))
+        damaged.write_bytes(kept)
+        assert it().exit_code == DONE
+
+    @pytest.mark.parametrize("concurrency", [1, None])
+    def test_resumed_with_another_pace_all_cells_have_it(self, comparing, concurrency):
+        it = comparing(settings={"concurrency": 2})
+        it(interrupted_after=(1, 2))
+        asked = []
+        run_jobs = workflow.run_jobs
+
+        def noting(runs, *arguments, **more):
+            runs = list(runs)
+            asked.extend(run.job.settings.concurrency for run in runs)
+            return run_jobs(iter(runs), *arguments, **more)
+
+        it._monkeypatch.setattr(workflow, "run_jobs", noting)
+        prepared = it.prepared(concurrency=concurrency)
+        workflow.compare(prepared, Invocation(), Console(file=io.StringIO()))
+        assert asked == [concurrency, concurrency]
 
     def test_killed_while_it_tests_it_does_not_count_again(self, comparing):
         it = comparing()
@@ -340,6 +394,24 @@ class TestRefused:
         cell = RunDirectory(it.directory.path / CELLS[0])
         cell.write_config(dataclasses.replace(cell.read_config(), trials=9))
         with pytest.raises(UserError, match="cell supervised has 9 trials and its budget is 4"):
+            it()
+
+    def test_cells_that_were_begun_on_different_machines(self, comparing):
+        it = comparing()
+        it(interrupted_after=(2, 1))
+        cell = RunDirectory(it.directory.path / CELLS[1])
+        cell.write_config(dataclasses.replace(cell.read_config(), precision="bfloat16"))
+        before = tree(it.directory.path)
+        with pytest.raises(UserError, match=r"mean_teacher / mse was begun with .*bfloat16.* anew"):
+            it()
+        assert tree(it.directory.path) == before
+
+    def test_a_cell_that_has_begun_with_another_budget(self, comparing):
+        it = comparing()
+        it(interrupted_after=(2, 1))
+        cell = RunDirectory(it.directory.path / CELLS[1])
+        cell.write_config(dataclasses.replace(cell.read_config(), trials=3))
+        with pytest.raises(UserError, match="has 3 trials and its budget is 4"):
             it()
 
     def test_nothing_is_written_before_it_begins(self, comparing, tmp_path):

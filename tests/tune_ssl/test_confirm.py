@@ -34,8 +34,9 @@ from tune_ssl.storage import RunStorage, root_below
 from tune_ssl.study import read_trials
 from tune_ssl.trial import pack_correct
 from tune_ssl.workflows import confirm as workflow
-from tune_ssl.workflows import retrain
+from tune_ssl.workflows import opening, retrain
 from tune_ssl.workflows.driving import DONE, DRAINED, INTERNAL, Invocation
+from tune_ssl.workflows.results import status
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -397,8 +398,13 @@ class TestConfirm:
         )
         ended = confirming()
         assert (ended.exit_code, ended.result) == (INTERNAL, None)
-        assert "has no result: RuntimeError: the work broke" in ended.message
-        assert "resume" in ended.message
+        assert (
+            "3 of 9 trials gave no result (trial 3: RuntimeError: the work broke)" in ended.message
+        )
+        assert f"resume {confirming.directory.path}" in ended.message
+        told = status(confirming.directory).failed
+        assert [one["trial"] for one in told] == [3, 4, 5]
+        assert told[0]["reason"] == "RuntimeError: the work broke; to be trained again"
         assert confirming.sealed.opened == 0
         assert confirming.openings() == []
         monkeypatch.undo()
@@ -409,12 +415,36 @@ class TestConfirm:
             patched.setattr(FakeFactory, "__call__", faulty)
             confirming()
         done = {trial.number for trial in confirming.trials() if trial.state.is_finished()}
-        assert 0 < len(done) < 9
+        assert done == {0, 1, 2, 6, 7, 8}, "one draw's failed, and held nobody up"
         before = {n: tree(confirming.directory.trial_path(n)) for n in done}
         again = confirming()
         assert again.exit_code == DONE
         assert len(again.result["configurations"][0]["retrainings"]) == 3
         assert {n: tree(confirming.directory.trial_path(n)) for n in done} == before
+
+    def test_drivers_that_were_killed_again_and_again_are_no_retraining_s_fault(self, confirming):
+        for _ in range(4):
+            with pytest.raises(KeyboardInterrupt):
+                confirming(interrupted_after=1, lost=True, seconds_per_step=30.0)
+        assert confirming().exit_code == DONE
+
+    def test_one_that_an_older_version_gave_up_is_refused_before_the_others_are_trained(
+        self, confirming
+    ):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(
+                retrain, "study_of", lambda *given, all_needed: opening.study_of(*given)
+            )
+            faulty = _failing_on(1001, Fault(where="run"), FakeFactory.__call__)
+            patched.setattr(FakeFactory, "__call__", faulty)
+            confirming(interrupted_after=24)
+        states = [trial.state.name for trial in confirming.trials()]
+        assert "FAIL" in states
+        assert "WAITING" in states
+        before = tree(confirming.directory.path)
+        with pytest.raises(UserError, match="of 9 retrainings gave no result"):
+            confirming()
+        assert tree(confirming.directory.path) == before
 
     @pytest.mark.parametrize(
         "error",

@@ -52,7 +52,7 @@ from tune_ssl.worker import (
     TrialRunner,
     _UnreadableError,
 )
-from tune_ssl.workflows.driving import how_it_ended
+from tune_ssl.workflows.driving import DONE, INTERNAL, how_it_ended
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -1252,27 +1252,52 @@ class TestAllNeeded:
         run.study.all_needed = True
         return run
 
-    def test_one_that_is_lost_again_and_again_waits_and_stops_the_rest(self, tmp_path):
-        run = self.run(tmp_path)
+    def lose_thrice(self, run: Run) -> None:
         for attempt in (1, 2, 3):
-            assert run.driver.draining is None
             task = run.driver.next()
             assert (task.number, task.attempt) == (0, attempt)
             run.driver.started(0, attempt)
             run.driver.lost(0, attempt, "its worker is gone")
+
+    def test_one_that_is_lost_again_and_again_is_held_and_the_others_go_on(self, tmp_path):
+        run = self.run(tmp_path)
+        self.lose_thrice(run)
+        assert run.study.missing.keys() == {0}
+        assert run.driver.next().number == 1, "it is not handed out again"
+        run.driver.take_back(1, 1)
+        assert not run.driver.finished()
+        run.finish()
         assert run.states()[0] == "WAITING"
-        assert "trial 0 has no result: interrupted 3 times" in run.driver.stopped_by
-        assert run.driver.draining
-        run.driver.close("the driver ended")
+        assert {*run.states()[1:]} <= {"COMPLETE", "PRUNED"}
+        code, message = how_it_ended(run.driver, run.directory)
+        assert code == INTERNAL
+        assert "1 of 4 trials gave no result (trial 0: interrupted 3 times" in message
         again = self.run(tmp_path)
         again.finish()
         assert {*again.states()} <= {"COMPLETE", "PRUNED"}
-        assert again.driver.stopped_by is None
+        assert how_it_ended(again.driver, again.directory)[0] == DONE
 
     def test_one_that_raises_is_told_and_keeps_its_traceback(self, tmp_path):
         run = self.run(tmp_path)
         run.finish(factory=run.factory(faults={0: Fault(where="run")}))
-        assert "trial 0 has no result: RuntimeError: the work broke" in run.driver.stopped_by
+        assert run.study.missing == {0: "RuntimeError: the work broke"}
         assert run.driver.hopeless is None
         assert "the work broke" in run.file("trials/0000/error.txt").read_text()
         assert "FAIL" not in run.states()
+
+    def test_where_all_fail_alike_it_ends_soon(self, tmp_path):
+        run = self.run(tmp_path)
+        run.finish(factory=run.factory(faults={None: Fault(where="run")}))
+        assert run.driver.hopeless == "RuntimeError: the work broke"
+        assert len(run.study.missing) == 3
+        assert {*run.states()} == {"WAITING"}
+
+    def test_what_a_lost_driver_counted_is_tried_at_once(self, tmp_path):
+        run = self.run(tmp_path)
+        for attempt in (1, 2, 3):
+            assert run.driver.next().attempt == attempt
+            run.driver.started(0, attempt)
+            run.study.recover("the driver before was lost")
+            run.driver.running.clear()
+        assert run.study.missing == {}
+        assert run.driver.next().number == 0

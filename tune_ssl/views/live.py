@@ -125,12 +125,15 @@ class LiveView:
         parts = [f"{counts.complete} complete", f"{counts.pruned} pruned"]
         if counts.failed:
             parts.append(f"{counts.failed} failed")
-        parts += [f"{counts.running} running"]
+        missing = len(driver.study.missing)
+        if missing:
+            parts.append(f"{missing} without a result")
+        parts += [f"{counts.running - missing} running"]
         draining = ""
         if driver.draining:
-            draining = (
-                f" · ending: {driver.draining}; storing what runs (Ctrl-C again stops at once)"
-            )
+            draining = f" · ending: {driver.draining}; storing what runs"
+        if self._drivers.draining:
+            draining += " (Ctrl-C again stops at once)"
         return f"{done} ({', '.join(parts)}){draining}"
 
     def _headline_of(self, driver: SearchDriver) -> str:

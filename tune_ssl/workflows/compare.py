@@ -1,7 +1,7 @@
 """``compare``: a search for every cell with equal budgets, then their winners on the same fresh draws.
 
-One cell is searched after the other, on one Ray cluster: a search fills the machine, so that cells share
-it in turn. Then all winners are retrained together and tested in one opening, as ``confirm`` does it.
+All cells share one set of workers, in their order: a cell's search begins when those before have no trial
+left to hand out. Then all winners are retrained together and tested in one opening, as ``confirm`` does it.
 
 ::
 
@@ -21,7 +21,7 @@ import dataclasses
 import json
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ from ssl_core.errors import UserError
 from tune_ssl import comparison as judging
 from tune_ssl import machine
 from tune_ssl.comparison import CONTROL, Comparison, Searched, SearchedCell
-from tune_ssl.driver import SearchDriver
+from tune_ssl.driver import TIME_LIMIT, SearchDriver
 from tune_ssl.ledger import LEDGER
 from tune_ssl.machine import command_path
 from tune_ssl.references import references_for
@@ -61,6 +61,7 @@ from tune_ssl.views.messages import say
 from tune_ssl.workflows.confirm import DEFAULT_SEEDS, OTHER_SEEDS
 from tune_ssl.workflows.driving import (
     ALL_FAILED,
+    DONE,
     DRAINED,
     INTERNAL,
     LIMIT,
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
     from tune_ssl.on_ray.cluster import Cluster
 
 TIMED_STEPS = 15
-GRAVEST_FIRST = (ALL_FAILED, INTERNAL, LIMIT, DRAINED)
+GRAVEST_FIRST = (ALL_FAILED, INTERNAL, LIMIT, DRAINED, DONE)
 DECIDED_BY_THE_MACHINE = ("device", "gpus_per_trial", "threads", "precision")
 FEWEST_TO_SEE_A_COLLAPSE = 20
 """Retrainings; see docs/statistics.md, "a failure that has not happened yet"."""
@@ -217,7 +218,7 @@ def compare(prepared: Prepared, invocation: Invocation, console: Console) -> Ret
     """Search every cell, retrain their winners, test them once; or go on with that.
 
     Raises:
-        UserError: something given cannot be used, or a retraining failed.
+        UserError: something given cannot be used, or an older version gave a retraining up.
         StoppedError: a file could not be written.
     """
     for line in prepared.bill:
@@ -272,15 +273,16 @@ class _Searches:
         self._cluster = cluster
         self._console = console
         self._stopped: list[Retrained] = []
-        self._begun: dict[Path, tuple[SearchedCell, SplitImages]] = {}
+        self._under_way: dict[Path, tuple[SearchedCell, SplitImages]] = {}
 
     def drive(self) -> Retrained | None:
         """Use up the budget of every cell; return how it ended where that was before all are done."""
-        left = sum(1 for _ in self._left())
+        left = list(self._left())
         if not left:
             return None
+        self._check_alike(left)
         count = len(self._comparison.cells()) * self._comparison.repeats
-        draws = _drawn(self._comparison)
+        draws = _drawn(self._comparison, dict.fromkeys(repeat for repeat, _ in left))
         why = run_jobs(
             self._runs(draws),
             self._directory,
@@ -288,13 +290,15 @@ class _Searches:
             self._console,
             ended=self._ended,
             count=count,
-            done=count - left,
+            done=count - len(left),
             cluster=self._cluster.for_images(next(iter(draws.values())).images.nbytes),
         )
         if self._stopped:  # what stopped the others, before what was stopped
             return min(self._stopped, key=lambda one: GRAVEST_FIRST.index(one.exit_code))
-        if why is not None and any(self._left()):
-            return self._stop(DRAINED, f"interrupted by {why}")
+        if why is not None:
+            return self._stop(LIMIT if why == TIME_LIMIT else DRAINED, f"interrupted by {why}")
+        if any(self._left()):
+            return self._stop(INTERNAL, "the searches ended early")
         return None
 
     def _left(self) -> Iterator[tuple[int, SearchedCell]]:
@@ -303,6 +307,25 @@ class _Searches:
             for cell in self._comparison.cells():
                 if not _is_done(self._folder(repeat, cell), cell):
                     yield repeat, cell
+
+    def _check_alike(self, left: Sequence[tuple[int, SearchedCell]]) -> None:
+        """Refuse searches that have begun in another way than the others, before any goes on.
+
+        Raises:
+            UserError: one has another budget, or was begun on another machine by an older version.
+        """
+        decided = self._as_begun()
+        for repeat, cell in left:
+            own = self._folder(repeat, cell)
+            if not own.config_path.exists():
+                continue
+            config = own.read_config()
+            _check_budget(config, cell)
+            if _of_the_machine(config) != decided:
+                raise UserError(
+                    f"cell {cell.name} was begun with {_text(_of_the_machine(config))}; allowed: as the first "
+                    f"cell, {_text(decided or {})}; remove {own.path} to have it searched anew, or compare under another --name."
+                )
 
     def _folder(self, repeat: int, cell: SearchedCell) -> RunDirectory:
         return _run_of(self._comparison, self._directory, cell, repeat)
@@ -321,10 +344,9 @@ class _Searches:
                 settings = with_data(settings, shared)
                 settings = dataclasses.replace(settings, **self._decided_for_all(settings, shared))
             else:
-                settings = placed(
-                    own.read_config(), concurrency=settings.concurrency, data_dir=settings.data_dir
-                )
-            self._begun[own.path] = cell, shared
+                begun = placed(own.read_config(), data_dir=settings.data_dir)
+                settings = dataclasses.replace(begun, concurrency=settings.concurrency)
+            self._under_way[own.path] = cell, shared
             yield Run(
                 job=SearchJob(settings=settings, shared=shared, draws=draws, quiet=said),
                 directory=own,
@@ -337,20 +359,26 @@ class _Searches:
 
     def _decided_for_all(self, settings: RunConfig, shared: SplitImages) -> dict[str, Any]:
         """Return what the machine decides: as it did for a search that has begun, on another machine maybe."""
-        comparison = self._comparison
-        for repeat in range(comparison.repeats):
-            for cell in comparison.cells():
-                own = self._folder(repeat, cell)
-                if own.config_path.exists():
-                    return _of_the_machine(own.read_config())
-        every = dataclasses.replace(settings, alg=comparison.settings.alg, divergence=())
+        decided = self._as_begun()
+        if decided is not None:
+            return decided
+        every = dataclasses.replace(settings, alg=self._comparison.settings.alg, divergence=())
         cluster = self._cluster.for_images(shared.images.nbytes)
         job = SearchJob(settings=every, shared=shared).on_cluster(cluster, self._console)
         return _of_the_machine(job.settings)
 
+    def _as_begun(self) -> dict[str, Any] | None:
+        """Return what was decided for the first search that has begun; None where none has."""
+        for repeat in range(self._comparison.repeats):
+            for cell in self._comparison.cells():
+                own = self._folder(repeat, cell)
+                if own.config_path.exists():
+                    return _of_the_machine(own.read_config())
+        return None
+
     def _ended(self, run: Run, driver: SearchDriver) -> str | None:
         """Note how a search ended; say why the others shall end where its budget is not used up."""
-        cell, shared = self._begun.pop(run.directory.path)
+        cell, shared = self._under_way.pop(run.directory.path)
         outcome = outcome_of(driver, run.directory, shared)
         if _is_done(run.directory, cell) and outcome.exit_code != ALL_FAILED:
             return None
@@ -364,10 +392,10 @@ class _Searches:
         return Retrained(exit_code=exit_code, directory=self._directory, message=message)
 
 
-def _drawn(comparison: Comparison) -> dict[int, SplitImages]:
-    """Return each repeat's draw of labels, by split_seed, over images that are there once."""
+def _drawn(comparison: Comparison, repeats: Iterable[int]) -> dict[int, SplitImages]:
+    """Return the draws of labels of these repeats, by split_seed, over images that are there once."""
     draws: dict[int, SplitImages] = {}
-    for repeat in range(comparison.repeats):
+    for repeat in repeats:
         settings = comparison.search_settings(comparison.cells()[0], repeat)
         drawn = prepare(settings.data())
         images = next(iter(draws.values()), drawn).images
@@ -377,6 +405,10 @@ def _drawn(comparison: Comparison) -> dict[int, SplitImages]:
 
 def _of_the_machine(settings: RunConfig) -> dict[str, Any]:
     return {key: getattr(settings, key) for key in DECIDED_BY_THE_MACHINE}
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _retrain_winners(
@@ -450,11 +482,7 @@ def _searched(
     """
     own = _run_of(comparison, directory, cell, repeat)
     config, trials, attributes = read_run(own)
-    if config.trials != cell.trials:
-        raise UserError(
-            f"cell {cell.name} has {config.trials} trials and its budget is {cell.trials}; allowed: equal "
-            "budgets, as compare.yaml has them; compare under another --name."
-        )
+    _check_budget(config, cell)
     return Searched(
         cell=cell,
         repeat=repeat,
@@ -463,6 +491,14 @@ def _searched(
         trials=trials,
         num_classes=attributes["num_classes"],
     )
+
+
+def _check_budget(config: RunConfig, cell: SearchedCell) -> None:
+    if config.trials != cell.trials:
+        raise UserError(
+            f"cell {cell.name} has {config.trials} trials and its budget is {cell.trials}; allowed: equal "
+            "budgets, as compare.yaml has them; compare under another --name."
+        )
 
 
 def _run_of(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna.trial import FrozenTrial
@@ -185,19 +184,32 @@ def run_jobs(
         if cluster is None:
             image_bytes = first.job.image_bytes
             cluster = stack.enter_context(connected_for(invocation, image_bytes))
-        begun: dict[str, tuple[Run, ExitStack]] = {}
-        workers = _Workers(cluster, invocation, console)
+        under_way: dict[str, tuple[Run, ExitStack]] = {}
+        refused: list[Exception] = []
+        shared = _Shared(cluster, invocation, console)
+
+        def open_one(run: Run, *, locked: bool = False) -> SearchDriver:
+            held = ExitStack()
+            driver = held.enter_context(_driver_of(run, invocation, console, shared, locked))
+            under_way[driver.storage_root] = run, held
+            return driver
 
         def opened() -> Iterator[SearchDriver]:
-            for run in chain([first], coming):
-                held = ExitStack()
-                locked = run is first and not first.fresh
-                driver = held.enter_context(_begun(run, invocation, console, workers, locked))
-                begun[driver.storage_root] = run, held
+            yield open_one(first, locked=not first.fresh)
+            while True:
+                try:
+                    run = next(coming, None)
+                    driver = None if run is None else open_one(run)
+                except (UserError, StoppedError, JournalWriteError, OSError) as error:
+                    refused.append(error)  # raised when what runs is stored
+                    drivers.drain(f"what comes next cannot be begun: {error}")
+                    return
+                if driver is None:
+                    return
                 yield driver
 
         def end(driver: SearchDriver) -> None:
-            run, held = begun.pop(driver.storage_root)
+            run, held = under_way.pop(driver.storage_root)
             with held:
                 why = ended(run, driver)
             if why is not None:
@@ -207,12 +219,17 @@ def run_jobs(
         drivers.open_next()
         with _saying_how_to_continue(whole):
             try:
-                _drive(drivers, workers, whole, console)
-            except BaseException:
+                _drive(drivers, shared, whole, console)
+            except BaseException as error:
+                if isinstance(error, JournalWriteError | OSError):  # no trial's fault
+                    with suppress(JournalWriteError, OSError):
+                        drivers.drain(str(error))
                 with suppress(JournalWriteError, OSError):  # the disk is still full
                     drivers.close("the driver ended")
                 raise
             drivers.close("the driver ended")
+            if refused:
+                raise refused[0]
         return drivers.draining
 
 
@@ -232,6 +249,8 @@ def how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, st
         return LIMIT, f"{driver.draining}; {resumable}"
     if driver.draining:
         return DRAINED, f"interrupted by {driver.draining}; {resumable}"
+    if driver.study.missing:
+        return INTERNAL, f"{_missing(driver.study.missing, counts.asked)}; {resumable}"
     return INTERNAL, f"the search ended early; {resumable}"
 
 
@@ -285,6 +304,14 @@ def _saying_how_to_continue(directory: RunDirectory) -> Iterator[None]:
         raise StoppedError(_stopped_by(error, directory)) from error
 
 
+def _missing(missing: Mapping[int, str], asked: int) -> str:
+    number, reason = next(iter(missing.items()))
+    return (
+        f"{len(missing)} of {asked} trials gave no result (trial {number}: {reason}), which those of the others need; "
+        "see error.txt in their folders and mend what is wrong: they alone are trained again"
+    )
+
+
 def _stopped_by(why: object, directory: RunDirectory) -> str:
     return f"the search stopped, {why}; all that is in the journal is kept; {_continue_with(directory)}"
 
@@ -293,8 +320,8 @@ def _continue_with(directory: RunDirectory) -> str:
     return f"continue with: {command_path('tune-ssl')} resume {whole_of(directory).path}"
 
 
-class _Workers:
-    """What the workers of all runs are given: made with the first job, whose images are all runs' images."""
+class _Shared:
+    """What all runs share, made with the first job: the cluster, what its workers are given, the guard of its nodes."""
 
     def __init__(self, cluster: Cluster, invocation: Invocation, console: Console) -> None:
         self.cluster = cluster
@@ -344,11 +371,11 @@ class _Workers:
 
 
 @contextmanager
-def _begun(
+def _driver_of(
     run: Run,
     invocation: Invocation,
     console: Console,
-    workers: _Workers,
+    shared: _Shared,
     locked: bool,
 ) -> Iterator[SearchDriver]:
     """Hold a run, and drive it: the driver of a study that is open.
@@ -359,8 +386,8 @@ def _begun(
     Raises:
         UserError: something given cannot be used; of a fresh run nothing is left.
     """
-    job, directory = run.job.on_cluster(workers.cluster, console), run.directory
-    first = workers.job is None
+    job, directory = run.job.on_cluster(shared.cluster, console), run.directory
+    first = shared.job is None
     with ExitStack() as stack:
         if run.fresh:
             directory.create()
@@ -377,7 +404,7 @@ def _begun(
             study = job.open_study(directory, storage, console)
             if not run.fresh:  # a refusal is one line
                 job.describe(console)
-            workers.ship(job, storage)
+            shared.ship(job, storage)
         driver = SearchDriver(
             study,
             job.settings,
@@ -388,22 +415,22 @@ def _begun(
             weights_kept=job.weights_kept,
             limits=run.limits,
             began=invocation.began,
-            exclude=workers.exclude,
+            exclude=shared.exclude,
         )
         driver.tidy()
         say(console, f"run: {directory.path}")
         if first:
-            workers.introduce()
+            shared.introduce()
         say(console, f"trials: {command_path('optuna-dashboard')} {directory.journal_path}")
         yield driver
 
 
-def _drive(drivers: Drivers, workers: _Workers, whole: RunDirectory, console: Console) -> None:
+def _drive(drivers: Drivers, shared: _Shared, whole: RunDirectory, console: Console) -> None:
     from tune_ssl.on_ray.cluster import head_watched
     from tune_ssl.on_ray.tuning import Slots, run_tune
 
-    assert workers.job is not None
-    config, cluster, guard = workers.job.settings, workers.cluster, workers.guard
+    assert shared.job is not None
+    config, cluster, guard = shared.job.settings, shared.cluster, shared.guard
     slots = Slots(
         cpus=config.cpus_per_trial,
         gpus=config.gpu_share,
@@ -426,7 +453,7 @@ def _drive(drivers: Drivers, workers: _Workers, whole: RunDirectory, console: Co
         )
 
     with draining_signals(drivers), view, head_watched(cluster, on_head_lost):
-        run_tune(drivers, workers.factory, rungs=config.rungs(), slots=slots, on_tick=on_tick)
+        run_tune(drivers, shared.factory, rungs=config.rungs(), slots=slots, on_tick=on_tick)
 
 
 def _expected_slots(config: RunConfig, cluster: Cluster) -> int:

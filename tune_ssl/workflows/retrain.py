@@ -38,7 +38,14 @@ from ssl_core.data.sources import load_training_images
 from ssl_core.errors import StoppedError, UserError
 from ssl_core.files import write_atomically
 from tune_ssl import machine
-from tune_ssl.confirmation import Named, OpenedTest, confirmation, name_winner
+from tune_ssl.confirmation import (
+    Named,
+    OpenedTest,
+    check_whole,
+    confirmation,
+    name_winner,
+    unfinished_reasons,
+)
 from tune_ssl.cross_validation import cross_validation
 from tune_ssl.journal import RunJournal
 from tune_ssl.ledger import count_opening
@@ -279,9 +286,11 @@ def retrain(
         cluster: see ``run_job``.
 
     Raises:
-        UserError: something given cannot be used, or a retraining failed.
+        UserError: something given cannot be used, or an older version gave a retraining up.
         StoppedError: a file could not be written.
     """
+    if not fresh:
+        _refuse_holes(job, directory, judgement)
     if fresh or not all_finished(directory, job.settings.trials):
         driver = run_job(job, directory, invocation, console, fresh=fresh, cluster=cluster)
         code, message = how_it_ended(driver, directory)
@@ -305,6 +314,20 @@ def retrain(
         message=f"{len(trials)} retrainings finished and {tested}",
         result=result,
     )
+
+
+def _refuse_holes(job: RetrainingJob, directory: RunDirectory, judgement: Judgement) -> None:
+    """Refuse a table in which an older version gave a retraining up, before the others are trained.
+
+    Raises:
+        UserError: a retraining failed.
+    """
+    trials = _trials(directory) if directory.journal_path.is_file() else []
+    if not unfinished_reasons(trials):
+        return
+    if job.retrainings.folds is not None:
+        check_whole(trials)
+    judgement.order(job.retrainings, trials)
 
 
 def _check_table(
