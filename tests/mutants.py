@@ -1578,9 +1578,9 @@ MUTANTS = (
     Mutant(
         "driver: files go before the journal says that their trial has ended",
         "tune_ssl/driver.py",
-        "            verdict = self._verdict(report)\n        self._stop",
+        "            verdict = self._verdict(report)\n        if report.value",
         "            verdict = self._verdict(report)\n            self._retire(report.number)\n"
-        "        self._stop",
+        "        if report.value",
     ),
     Mutant(
         "worker: a rung measured in part is taken for measured",
