@@ -490,8 +490,10 @@ def no_cluster(*, interrupted_after=None, lost=False, slots=2, driven=None, **op
         workers = SharedWorkers(
             drivers, FakeFactory(clock=clock, **options), slots=slots.concurrency
         )
-        reports = 0
+        reports, turns = 0, 0
         while not drivers.finished() or workers.busy:
+            turns += 1
+            assert turns < 5000, "the runs do not end"
             drivers.tend()
             workers.fill()
             reported = workers.turn()
