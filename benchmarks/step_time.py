@@ -8,7 +8,8 @@ workers that load the plain loop's images have the machine's other cores to them
 Supervised training is measured against its ceiling, too: its own convolutions run alone in the same
 turns (``convolutions``), and beside it against the device's peak, a large matrix product (``peak``). How near
 to the ceiling a step could come at best is told by the least passes over memory that the other layers take
-(``passes``).
+(``passes``). Each method's step on batches of two images says what launching its operators costs, whatever they compute on:
+convolutions and launches together are the least that a step launched operator by operator can take.
 Images are random pixels where they stand for CIFAR-10: a step takes as long whatever they show.
 
 ``--compiled`` measures our step with its networks compiled by torch (inductor, which needs a C++ compiler), too,
@@ -50,6 +51,7 @@ CONVOLUTIONS = "convolutions"
 COMPILED = "compiled"
 PEAK = "peak"
 PASSES = "passes"
+LAUNCHES = "two images"
 MATRIX_SIZES = {"cuda": 8192, "cpu": 1024}
 """Of the matrix product that stands for a device's peak."""
 SECONDS_BETWEEN_TURNS = 0.3
@@ -95,6 +97,8 @@ def measure(
     for precision in precisions:
         training = _ours(setting, method, images, precision, options)
         loops[precision] = one_step_of(training)
+        alone = _ours(setting, method, images, precision, options, batch_size=2)
+        loops[f"{LAUNCHES} {precision}"] = one_step_of(alone)
         if method == "supervised":
             own = convolutions_of(training.student, _batch(images, batch_size, options.device))
             device = torch.device(options.device)
@@ -147,6 +151,21 @@ def measure(
             )
             for name in precisions
         }
+        row["times_faster_at_most"] = {
+            name: round(
+                statistics.median(
+                    plain / (own + launches)
+                    for plain, own, launches in zip(
+                        taken["plain"],
+                        taken[f"{CONVOLUTIONS} {name}"],
+                        taken[f"{LAUNCHES} {name}"],
+                        strict=True,
+                    )
+                ),
+                2,
+            )
+            for name in precisions
+        }
         row["of_the_peak"] = {
             name: round(times * _median_ratio(taken[f"{PEAK} {name}"], taken[name]), 3)
             for name, times in of_the_peak.items()
@@ -165,8 +184,11 @@ def as_text(row: dict[str, Any]) -> str:
     )
     peak = ", ".join(f"{name} {share:.1%}" for name, share in row.get("of_the_peak", {}).items())
     reachable = ", ".join(f"{name} {share:.2f}" for name, share in row.get("reachable", {}).items())
+    most = ", ".join(
+        f"{name} {ratio:.2f} x" for name, ratio in row.get("times_faster_at_most", {}).items()
+    )
     return f"{row['setting']:<8} {row['method']:<13} {spent}; faster than plain: {faster}" + (
-        f"; of the convolutions' ceiling: {ceiling}; reachable: {reachable}; of the peak: {peak}"
+        f" (at most {most}); of the convolutions' ceiling: {ceiling}; reachable: {reachable}; of the peak: {peak}"
         if ceiling
         else ""
     )
@@ -219,15 +241,21 @@ def one_plain_step_of(loop: PlainLoop) -> Callable[[], None]:
 
 
 def _ours(
-    setting: str, method: str, images: SplitImages, precision: str, options: argparse.Namespace
+    setting: str,
+    method: str,
+    images: SplitImages,
+    precision: str,
+    options: argparse.Namespace,
+    *,
+    batch_size: int | None = None,
 ) -> Training:
-    dataset, model, batch_size, _ = SETTINGS[setting]
+    dataset, model, usual, _ = SETTINGS[setting]
     return endless_training(
         images,
         algorithm=method,
         dataset=dataset,
         model=model,
-        batch_size=batch_size,
+        batch_size=batch_size or usual,
         precision=precision,
         threads=options.threads,
         device=options.device,
