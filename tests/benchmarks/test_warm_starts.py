@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from benchmarks.warm_starts import (
     COLUMNS,
     NOTEBOOK,
     ORDERS,
+    RECORD,
     Task,
     figures,
     parameters,
@@ -82,3 +86,70 @@ def test_the_spread_is_of_the_columns_and_not_of_the_noise():
     assert spread(of_draw + noise + columns) == pytest.approx(columns.std(ddof=1), rel=0.1)
     assert spread(of_draw + noise) < 0.1
     assert noise[:4].mean(axis=0).std(ddof=1) > 0.2
+
+
+PAGE = " ".join((Path(__file__).parents[2] / "docs/digits.md").read_text().split())
+TITLES = {
+    "notebook_order": "one after the other, as the notebook",
+    "by_place": "by place: first to fourth, over all orders",
+    "by_divergence": "by divergence, over all places",
+    "fresh": "fresh weights, one column's steps",
+    "fresh_all_steps": "fresh weights, all columns' steps",
+    "same_weight": "the same, one number before all",
+    "notebook_formulas": "the same, as the notebook computed them",
+}
+
+
+@pytest.fixture
+def recorded():
+    return json.loads(RECORD.read_text())
+
+
+def test_the_page_shows_what_is_recorded(recorded):
+    for method, name in (
+        ("pi_model", "Pi-Model"),
+        ("mean_teacher", "Mean Teacher"),
+        ("ict", "ICT"),
+    ):
+        for key, title in TITLES.items():
+            shown = " | ".join(f"{100 * value:.1f}" for value in recorded[method][key].values())
+            spread = 100 * recorded[method]["spread"][key]
+            assert f"| {name} | {title} | {shown} | {spread:.1f} |" in PAGE
+
+
+def test_what_the_page_says_of_warm_starts(recorded):
+    pi, teacher, ict = (recorded[name] for name in ("pi_model", "mean_teacher", "ict"))
+    later = [own[0] for row in (pi, teacher) for own in row["minus_mse_in_notebook_order"].values()]
+    assert f"{100 * min(later):.1f} to {100 * max(later):.1f} points above MSE" in PAGE
+    for row in (pi, teacher):
+        assert max(row["fresh"].values()) - min(row["fresh"].values()) < 0.0035
+    rise = [[100 * end for end in row["last_minus_first_place"]] for row in (pi, teacher, ict)]
+    said = "{:.1f} ({:.1f} to {:.1f}) and {:.1f} points ({:.1f} to {:.1f}) above the first"
+    assert said.format(*rise[0], *rise[1]) in PAGE
+    assert "({:.1f}, {:.1f} to +{:.1f})".format(*rise[2]) in PAGE
+    lost = [
+        [-100 * end for end in row["last_place_minus_fresh_all_steps"]] for row in (pi, teacher)
+    ]
+    assert f"{lost[0][0]:.1f} and {lost[1][0]:.1f} points *worse* than fresh weights" in PAGE
+    mean, high, low = (-100 * end for end in ict["last_place_minus_fresh_all_steps"])
+    assert f"{mean:.1f} points ({low:.1f} to {high:.1f}) below fresh weights" in PAGE
+
+
+def test_what_the_page_says_of_scale(recorded):
+    pi, teacher, ict = (recorded[name] for name in ("pi_model", "mean_teacher", "ict"))
+    for key, said in (
+        ("notebook_formulas", "by {:.1f} and {:.1f} points for Mean Teacher and Pi-Model"),
+        ("fresh_all_steps", "leave {:.1f} and {:.1f}"),
+    ):
+        assert said.format(*(100 * row["spread"][key] for row in (teacher, pi))) in PAGE
+    above = {
+        name: [
+            100 * (row["notebook_formulas"][name] - row["notebook_formulas"]["mse"])
+            for row in (teacher, pi)
+        ]
+        for name in ("notebook_kl", "notebook_js")
+    }
+    assert "({:+.1f} and {:+.1f} points above MSE)".format(*above["notebook_kl"]) in PAGE
+    below = [-gap for gap in above["notebook_js"]]
+    assert "ends {:.1f} and {:.1f} points below MSE".format(*below) in PAGE
+    assert f"collapses to {100 * ict['notebook_formulas']['l1']:.0f} %" in PAGE
