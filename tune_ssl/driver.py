@@ -380,9 +380,7 @@ class SearchDriver:
         if report.kind == OUT_OF_MEMORY:
             # Trials that share a GPU have their share of its memory: this one needs more than that.
             reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
-            study = self.study
-            end = study.fail if study.all_needed else study.prune_without_value
-            return end(number, attempt, reason)
+            return self._lacked_memory(report, reason)
         if report.kind == DEVICE_FAILED:
             self._device_failed(report)
             return Verdict.STOP
@@ -398,6 +396,14 @@ class SearchDriver:
         reason = report.reason or "an unknown error"
         verdict = self.study.fail(report.number, report.attempt, reason)
         self._give_up_if_hopeless(reason)
+        return verdict
+
+    def _lacked_memory(self, report: SliceReport, reason: str) -> Verdict:
+        if not self.study.all_needed:
+            return self.study.prune_without_value(report.number, report.attempt, reason)
+        self._write_error(report)
+        verdict = self.study.fail(report.number, report.attempt, reason)
+        self._give_up_if_hopeless(TOO_LITTLE_MEMORY)
         return verdict
 
     def _write_error(self, report: SliceReport) -> None:

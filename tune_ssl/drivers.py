@@ -135,9 +135,11 @@ class Drivers:
         return driver is not None and driver.draining is not None
 
     def drain_seconds(self, task: Task) -> float:
-        """Return seconds since a trial's driver began to drain."""
+        """Return seconds since a trial's driver began to drain, inf where all drain and it is over."""
         driver = self._driver_of(task)
-        return 0.0 if driver is None else driver.drain_seconds()
+        if driver is None:
+            return math.inf if self.draining else 0.0
+        return driver.drain_seconds()
 
     def tend(self) -> None:
         """Begin to drain where a limit is reached, and end every driver that is over. Call it often."""

@@ -56,7 +56,7 @@ CHECKPOINT = "tune_ssl:checkpoint"
 WITHOUT_PROGRESS = "tune_ssl:attempts_without_progress"
 RESULT = "tune_ssl:result"
 NO_RESULT = "tune_ssl:no_result"
-"""Why a trial that all others need had no result when it was last run."""
+"""Which attempt of a trial that all others need had no result, and why; see ``why_held``."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study's creation
 
@@ -374,7 +374,8 @@ class SearchStudy:
             self._finish(number, TrialState.FAIL, None, reason=reason)
             return False
         with self.together():
-            self._set_system_attribute(number, NO_RESULT, reason)
+            attempt = self._attempt(self.get_trial(number))
+            self._set_system_attribute(number, NO_RESULT, {"attempt": attempt, "reason": reason})
             self._set_system_attribute(number, WITHOUT_PROGRESS, 0)
         self.missing[number] = reason
         return True
@@ -439,10 +440,19 @@ def first_trials(
     return [*published, *(start for start in started_from if start.params not in known)]
 
 
+def why_held(trial: FrozenTrial) -> str | None:
+    """Return why a trial's last attempt had no result, which others need; None where it is not held for that."""
+    held: dict[str, Any] | None = trial.system_attrs.get(NO_RESULT)
+    if held is None or trial.state not in (TrialState.RUNNING, TrialState.WAITING):
+        return None
+    reason: str = held["reason"]
+    return reason if held["attempt"] == trial.system_attrs.get(ATTEMPT) else None
+
+
 def is_running(trial: FrozenTrial) -> bool:
-    """Return whether a trial is being trained, not waiting for a device."""
+    """Return whether a trial is being trained, not waiting for a device, nor held."""
     begun = trial.user_attrs.get(STARTED) == trial.system_attrs.get(ATTEMPT)
-    return trial.state == TrialState.RUNNING and begun
+    return trial.state == TrialState.RUNNING and begun and why_held(trial) is None
 
 
 def device_seconds(trials: Iterable[FrozenTrial]) -> float:

@@ -39,6 +39,7 @@ from tune_ssl.study import (
     SECONDS,
     WITHOUT_PROGRESS,
     Verdict,
+    why_held,
 )
 from tune_ssl.worker import (
     DEVICE_FAILED,
@@ -1244,6 +1245,9 @@ def assert_each_ended_once(run: Run) -> None:
     assert ended == set(range(run.config.trials))
 
 
+NO_MEMORY = RuntimeError("CUDA error: out of memory")
+
+
 class TestAllNeeded:
     """Where a trial without a result makes those of the others worthless."""
 
@@ -1291,6 +1295,33 @@ class TestAllNeeded:
         assert run.driver.hopeless == "RuntimeError: the work broke"
         assert len(run.study.missing) == 3
         assert {*run.states()} == {"WAITING"}
+        code, message = how_it_ended(run.driver, run.directory)
+        assert code == INTERNAL
+        assert "3 trials failed alike" in message
+        assert "resume" in message
+
+    def test_lack_of_memory_is_told_with_what_helps(self, tmp_path):
+        run = self.run(tmp_path)
+        run.finish(factory=run.factory(faults={1: Fault(where="run", error=NO_MEMORY)}))
+        message = how_it_ended(run.driver, run.directory)[1]
+        assert "a larger --gpus-per-trial under another --name" in message
+        assert "out of memory" in run.file("trials/0001/error.txt").read_text()
+
+    def test_a_held_trial_is_neither_running_nor_told_again_when_it_has_been_tried_again(
+        self, tmp_path
+    ):
+        run = self.run(tmp_path)
+        self.lose_thrice(run)
+        assert why_held(run.study.get_trial(0)).startswith("interrupted 3 times")
+        assert run.driver.counts().running == 0
+        run.driver.close("the driver ended")
+        assert why_held(run.study.get_trial(0)).startswith("interrupted 3 times")
+        again = self.run(tmp_path)
+        task = again.driver.next()
+        again.driver.started(task.number, task.attempt)
+        assert task.number == 0
+        assert why_held(again.study.get_trial(0)) is None
+        assert again.driver.counts().running == 1
 
     def test_what_a_lost_driver_counted_is_tried_at_once(self, tmp_path):
         run = self.run(tmp_path)

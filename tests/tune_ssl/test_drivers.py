@@ -121,6 +121,8 @@ class TestRouting:
         assert it.runs[0].states() == before
         assert not it.drivers.drains(task)
         assert it.drivers.drain_seconds(task) == 0.0
+        it.drivers.drain("SIGTERM")
+        assert it.drivers.drain_seconds(task) == float("inf"), "nobody waits for its worker"
 
     def test_silence_is_told_of_each(self, together):
         it = together(slots=6)

@@ -144,6 +144,35 @@ def test_a_worker_that_shall_run_nothing_more_is_let_raise():
     assert scheduled(bare_report(RUNG), Verdict.CONTINUE) == "CONTINUE"
 
 
+@pytest.mark.parametrize(("all_drain", "killed", "stopped"), [(None, 1, 0), ("SIGTERM", 0, 1)])
+def test_a_worker_that_does_not_store_is_given_to_no_trial_of_another_run(
+    monkeypatch, all_drain, killed, stopped
+):
+    """Tune would keep a stopped trial's worker for the next trial, which would wait for it."""
+    done = {"killed": 0, "stopped": 0, "lost": []}
+    monkeypatch.setattr(
+        "tune_ssl.on_ray.scheduler.ray",
+        SimpleNamespace(kill=lambda actor: done.update(killed=done["killed"] + 1)),
+    )
+    drivers = SimpleNamespace(
+        draining=all_drain,
+        drain_seconds=lambda task: 21.0,
+        lost=lambda task, reason: done["lost"].append(reason),
+    )
+    trial = SimpleNamespace(
+        status="RUNNING",
+        config={TASK: ["the task"]},
+        temporary_state=SimpleNamespace(ray_actor="a worker"),
+    )
+    controller = SimpleNamespace(
+        get_trials=lambda: [trial],
+        stop_trial=lambda trial: done.update(stopped=done["stopped"] + 1),
+    )
+    DriverScheduler(drivers)._abandon_running(controller)
+    assert (done["killed"], done["stopped"]) == (killed, stopped)
+    assert done["lost"] == ["nothing was stored within 20 s"]
+
+
 def test_the_worker_of_an_excluded_node_is_retired_when_its_trial_ends():
     retired = []
     actor = SimpleNamespace(retire=SimpleNamespace(remote=lambda: retired.append(1)))

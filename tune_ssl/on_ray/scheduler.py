@@ -92,7 +92,7 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
             self._ask_anew(tune_controller)
         if self._storing:
             self._finish_stored(tune_controller)
-        if any(driver.draining for driver in self._drivers.open):
+        if self._drivers.draining or any(driver.draining for driver in self._drivers.open):
             self._withdraw_pending(tune_controller)
             self._abandon_running(tune_controller)
 
@@ -145,16 +145,17 @@ class DriverScheduler(TrialScheduler):  # type: ignore[misc]
                 stored: pair for stored, pair in self._storing.items() if pair[0] is not trial
             }
             self._drivers.lost(task, f"nothing was stored within {DRAIN_SECONDS:.0f} s")
-            tune_controller.stop_trial(trial)
+            if self._drivers.draining:
+                tune_controller.stop_trial(trial)
+            else:  # stopped, its worker would get a trial of another run, which would wait for it
+                _kill_worker(trial)
 
     def _kill_silent(self) -> None:
         for key in self._drivers.silent(SILENT_SECONDS):
             trial = self._trials[key]
             reason = f"no sign of life for {SILENT_SECONDS:.0f} s or more"
             self._drivers.lost(task_of(trial), reason)
-            actor = trial.temporary_state.ray_actor
-            if actor is not None:
-                ray.kill(actor)
+            _kill_worker(trial)
 
 
 class DriverCallback(TrialProgressCallback):  # type: ignore[misc]
@@ -187,6 +188,12 @@ class DriverCallback(TrialProgressCallback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Tune has handled one event."""
         self._on_tick()
+
+
+def _kill_worker(trial: Any) -> None:
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
 
 
 def _why_lost(trial: Any) -> str:

@@ -125,10 +125,9 @@ class LiveView:
         parts = [f"{counts.complete} complete", f"{counts.pruned} pruned"]
         if counts.failed:
             parts.append(f"{counts.failed} failed")
-        missing = len(driver.study.missing)
-        if missing:
-            parts.append(f"{missing} without a result")
-        parts += [f"{counts.running - missing} running"]
+        if driver.study.missing:
+            parts.append(f"{len(driver.study.missing)} without a result")
+        parts += [f"{counts.running} running"]
         draining = ""
         if driver.draining:
             draining = f" · ending: {driver.draining}; storing what runs"
@@ -164,7 +163,8 @@ class LiveView:
         if counts.finished < 3:
             return None
         mean = driver.device_seconds() / (counts.finished + 0.5 * counts.running)
-        return max(0.0, counts.asked - counts.finished - 0.5 * counts.running) * mean
+        left = counts.asked - counts.finished - len(driver.study.missing)
+        return max(0.0, left - 0.5 * counts.running) * mean
 
     def _left_of_several(self) -> float | None:
         """Return device time: what searches that are done took on average, for those that are left."""

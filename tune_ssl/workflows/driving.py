@@ -14,7 +14,7 @@ from rich.console import Console
 
 from search_spaces.joint import Suggestion
 from ssl_core.errors import StoppedError, UserError
-from tune_ssl.driver import Limits, SearchDriver
+from tune_ssl.driver import TOO_LITTLE_MEMORY, Limits, SearchDriver
 from tune_ssl.drivers import Drivers
 from tune_ssl.journal import JournalWriteError
 from tune_ssl.machine import command_path
@@ -178,8 +178,9 @@ def run_jobs(
     with ExitStack() as stack:
         coming = iter(runs)
         first = next(coming)
+        locks = stack.enter_context(ExitStack())
         if not first.fresh:  # one that is held is refused before Ray has started
-            stack.enter_context(run_lock(first.directory, steal=invocation.steal_lock))
+            locks.enter_context(run_lock(first.directory, steal=invocation.steal_lock))
         stack.enter_context(stdout_to_stderr())
         if cluster is None:
             image_bytes = first.job.image_bytes
@@ -189,7 +190,7 @@ def run_jobs(
         shared = _Shared(cluster, invocation, console)
 
         def open_one(run: Run, *, locked: bool = False) -> SearchDriver:
-            held = ExitStack()
+            held = locks.pop_all()
             driver = held.enter_context(_driver_of(run, invocation, console, shared, locked))
             under_way[driver.storage_root] = run, held
             return driver
@@ -237,6 +238,8 @@ def how_it_ended(driver: SearchDriver, directory: RunDirectory) -> tuple[int, st
     """Return the exit code of a driver that is closed, and a line that says why."""
     counts = driver.counts()
     resumable = _continue_with(directory)
+    if driver.hopeless and driver.study.all_needed:
+        return INTERNAL, f"stopped: {driver.draining}; {resumable}"
     if driver.hopeless:
         return ALL_FAILED, f"stopped: {driver.draining}"
     if counts.finished >= counts.asked:
@@ -306,9 +309,12 @@ def _saying_how_to_continue(directory: RunDirectory) -> Iterator[None]:
 
 def _missing(missing: Mapping[int, str], asked: int) -> str:
     number, reason = next(iter(missing.items()))
+    remedy = "mend what is wrong (error.txt in a trial's folder says where it raised)"
+    if reason.startswith(TOO_LITTLE_MEMORY):
+        remedy = "use a device with more memory, or a larger --gpus-per-trial under another --name"
     return (
-        f"{len(missing)} of {asked} trials gave no result (trial {number}: {reason}), which those of the others need; "
-        "see error.txt in their folders and mend what is wrong: they alone are trained again"
+        f"{len(missing)} of {asked} trials gave no result (trial {number}: {reason}), and without them the others "
+        f"cannot be compared; {remedy}: only these are trained again"
     )
 
 

@@ -16,7 +16,7 @@ from ssl_core.names import ALGORITHM_NAMES, SEARCHED_DIVERGENCE_NAMES
 from ssl_core.published import PUBLISHED, published_divergence
 from tune_ssl.retraining import holds_retrainings, read_retrainings
 from tune_ssl.run import RunConfig, RunDirectory, whole_of
-from tune_ssl.study import NO_RESULT, RESULT, Counts, count, device_seconds, is_running, read_trials
+from tune_ssl.study import RESULT, Counts, count, device_seconds, is_running, read_trials, why_held
 from tune_ssl.views.export import export_records
 
 
@@ -74,12 +74,9 @@ def status(directory: RunDirectory) -> Status:
             if trial.state == TrialState.FAIL
         ]
         + [
-            {
-                "trial": trial.number,
-                "reason": f"{trial.system_attrs[NO_RESULT]}; to be trained again",
-            }
+            {"trial": trial.number, "reason": f"{why_held(trial)}; to be trained again"}
             for trial in trials
-            if trial.state == TrialState.WAITING and NO_RESULT in trial.system_attrs
+            if why_held(trial) is not None
         ],
         best=best[0] if best else None,
         driver=directory.driver(),
