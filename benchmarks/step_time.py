@@ -9,7 +9,8 @@ Supervised training is measured against its ceiling, too: its own convolutions r
 turns (``convolutions``), and beside it against the device's peak, a large matrix product (``peak``). How near
 to the ceiling a step could come at best is told by the least passes over memory that the other layers take
 (``passes``). Each method's step on batches of two images says what launching its operators costs, whatever they compute on:
-convolutions and launches together are the least that a step launched operator by operator can take.
+that less its own convolutions, and the convolutions of the whole batch, are about the least that a step launched operator by
+operator can take.
 Images are random pixels where they stand for CIFAR-10: a step takes as long whatever they show.
 
 ``--compiled`` measures our step with its networks compiled by torch (inductor, which needs a C++ compiler), too,
@@ -52,6 +53,7 @@ COMPILED = "compiled"
 PEAK = "peak"
 PASSES = "passes"
 LAUNCHES = "two images"
+OF_TWO = "convolutions of two images"
 MATRIX_SIZES = {"cuda": 8192, "cpu": 1024}
 """Of the matrix product that stands for a device's peak."""
 SECONDS_BETWEEN_TURNS = 0.3
@@ -103,6 +105,8 @@ def measure(
             own = convolutions_of(training.student, _batch(images, batch_size, options.device))
             device = torch.device(options.device)
             loops[f"{CONVOLUTIONS} {precision}"] = bare_step(own, DTYPES[precision], device)
+            few = convolutions_of(training.student, _batch(images, 2, options.device))
+            loops[f"{OF_TWO} {precision}"] = bare_step(few, DTYPES[precision], device)
             others = passes_of(training.student, _batch(images, batch_size, options.device))
             loops[f"{PASSES} {precision}"] = bare_passes(others, DTYPES[precision], device)
             size = MATRIX_SIZES.get(device.type, 1024)
@@ -154,11 +158,12 @@ def measure(
         row["times_faster_at_most"] = {
             name: round(
                 statistics.median(
-                    plain / (own + launches)
-                    for plain, own, launches in zip(
+                    plain / (own + two_images - of_two)
+                    for plain, own, two_images, of_two in zip(
                         taken["plain"],
                         taken[f"{CONVOLUTIONS} {name}"],
                         taken[f"{LAUNCHES} {name}"],
+                        taken[f"{OF_TWO} {name}"],
                         strict=True,
                     )
                 ),
