@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,3 +76,20 @@ def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, cap
         assert share == pytest.approx(flops / spent[precision] / peak, rel=0.2)
     assert "of_the_ceiling" not in mixmatch
     assert capsys.readouterr().out.count("faster than plain") == 2
+
+
+def test_the_page_shows_the_recorded_steps_and_what_bounds_them():
+    page = (Path(__file__).parents[2] / "docs/speed.md").read_text()
+    recorded = json.loads(step_time.RECORD.read_text())
+    for setting in ("digits on cpu", "cifar10 on cpu"):
+        for row in recorded[setting]["rows"]:
+            spent, faster = row["milliseconds"], row["times_faster"]
+            places = 1 if setting.startswith("digits") else 0
+            cells = [f"{spent['plain']:.{places}f}"]
+            for precision in ("float32", "bfloat16"):
+                cells += [f"{spent[precision]:.{places}f}", f"{faster[precision]:.2f}"]
+            assert f"| {row['method']} | {' | '.join(cells)} |" in page
+    most = recorded["digits on cpu"]["rows"][0]["times_faster_at_most"]
+    assert f"would make {most['float32']:.2f} x" in page
+    assert f"(bfloat16 {most['bfloat16']:.2f})" in page
+    assert max(most.values()) < 2
