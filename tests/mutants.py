@@ -2361,6 +2361,24 @@ MUTANTS = (
         "if False:  # this was",
     ),
     Mutant(
+        "study: a held trial is told as running",
+        "tune_ssl/study.py",
+        "begun and why_held(trial) is None",
+        "begun",
+    ),
+    Mutant(
+        "study: a trial that is tried again is told as held",
+        "tune_ssl/study.py",
+        'return reason if held["attempt"] == trial.system_attrs.get(ATTEMPT) else None',
+        "return reason",
+    ),
+    Mutant(
+        "scheduler: a worker that hangs is given to another run's trial",
+        "tune_ssl/on_ray/scheduler.py",
+        "            if self._drivers.draining:\n                tune_controller.stop_trial",
+        "            if True:\n                tune_controller.stop_trial",
+    ),
+    Mutant(
         "driving: what cannot be opened ends the others where they stand",
         "tune_ssl/workflows/driving.py",
         "                except (UserError, StoppedError, JournalWriteError, OSError) as error:",
@@ -2405,8 +2423,8 @@ MUTANTS = (
     Mutant(
         "driver: lack of memory is a retraining's end",
         "tune_ssl/driver.py",
-        "end = study.fail if study.all_needed else study.prune_without_value",
-        "end = study.prune_without_value",
+        "        if not self.study.all_needed:\n            return self.study.prune_without_value",
+        "        if True:\n            return self.study.prune_without_value",
     ),
     Mutant(
         "search size: drawn with replacement",
