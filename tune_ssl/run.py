@@ -459,6 +459,10 @@ class RunDirectory:
         except OSError as error:
             raise _cannot_write(self.path.parent, error.strerror) from error
 
+    def has_trials(self) -> bool:
+        """Return whether the journal holds anything: a driver killed when it had just made it leaves it empty."""
+        return self.journal_path.is_file() and self.journal_path.stat().st_size > 0
+
     def check_new(self) -> None:
         """Raise UserError where a run of that name exists."""
         if self.path.is_dir() and all(

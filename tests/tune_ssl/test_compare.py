@@ -313,6 +313,14 @@ class TestRun:
         workflow.compare(prepared, Invocation(), Console(file=io.StringIO()))
         assert asked == [concurrency, concurrency]
 
+    @pytest.mark.parametrize("part", [1, 2, 3])
+    def test_killed_when_it_had_just_made_a_journal_it_goes_on(self, comparing, part):
+        it = comparing()
+        it(interrupted_after=(part, 0))
+        folder = it.directory.path / (*CELLS, "retrainings")[part - 1]
+        (folder / "study.journal").write_bytes(b"")
+        assert it().exit_code == DONE
+
     def test_killed_while_it_tests_it_does_not_count_again(self, comparing):
         it = comparing()
         it.sealed.broken = True

@@ -509,7 +509,7 @@ def _run_of(
 
 def _is_done(own: RunDirectory, cell: SearchedCell) -> bool:
     """Return whether a search has used up its budget."""
-    if not own.config_path.exists() or not own.journal_path.is_file():
+    if not own.config_path.exists() or not own.has_trials():
         return False
     trials = read_trials(own.journal_path)[0]
     if sum(trial.state.is_finished() for trial in trials) >= cell.trials:

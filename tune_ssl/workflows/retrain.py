@@ -322,7 +322,7 @@ def _refuse_holes(job: RetrainingJob, directory: RunDirectory, judgement: Judgem
     Raises:
         UserError: a retraining failed.
     """
-    trials = _trials(directory) if directory.journal_path.is_file() else []
+    trials = _trials(directory) if directory.has_trials() else []
     if not unfinished_reasons(trials):
         return
     if job.retrainings.folds is not None:
@@ -347,7 +347,7 @@ def _sha256(texts: Sequence[str]) -> str:
 
 def all_finished(directory: RunDirectory, asked: int) -> bool:
     """Return whether nothing is left to train, so that no cluster is needed."""
-    if not directory.journal_path.is_file():
+    if not directory.has_trials():
         return False
     trials = _trials(directory)
     return len(trials) == asked and all(trial.state.is_finished() for trial in trials)
