@@ -2391,12 +2391,6 @@ MUTANTS = (
         "            if False:\n",
     ),
     Mutant(
-        "driving: a run's lock is kept when it has ended",
-        "tune_ssl/workflows/driving.py",
-        "            with held:\n                why = ended(run, driver)",
-        "            why = ended(run, driver)",
-    ),
-    Mutant(
         "drivers: a signal while the next is opened is lost",
         "tune_ssl/drivers.py",
         "        if self.draining:\n            driver.drain(self.draining)\n        return driver",

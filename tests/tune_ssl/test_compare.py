@@ -29,7 +29,7 @@ from tune_ssl.driver import Limits
 from tune_ssl.on_ray.cluster import Cluster
 from tune_ssl.retraining import Configuration
 from tune_ssl.run import RunDirectory, run_lock, write_yaml
-from tune_ssl.study import SECONDS, read_trials
+from tune_ssl.study import SECONDS, WITHOUT_PROGRESS, read_trials
 from tune_ssl.trial import pack_correct
 from tune_ssl.views import compared as view
 from tune_ssl.views.judged import interval_text
@@ -284,16 +284,22 @@ class TestRun:
         self, comparing
     ):
         it = comparing()
-        it(interrupted_after=(2, 1))
-        damaged = it.directory.path / CELLS[1] / "study.journal"
-        kept = damaged.read_bytes()
-        assert not it.is_done("supervised")
-        for _ in range(4):
-            damaged.write_bytes(b"no journal\n" + kept)
-            with pytest.raises(UserError, match="mean_teacher-mse"):
-                it()
-        assert not any(trial.state.name == "FAIL" for trial in it.trials(CELLS[0]))
-        damaged.write_bytes(kept)
+        usual = search_workflow.SearchJob.open_study
+
+        def refuse(job, directory, *given):
+            if directory.name == NAMES[1]:
+                raise UserError("its files have changed")
+            return usual(job, directory, *given)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(search_workflow.SearchJob, "open_study", refuse)
+            with pytest.raises(UserError, match="its files have changed"):
+                it(seconds_per_step=30.0)
+        running = [trial for trial in it.trials(CELLS[0]) if not trial.state.is_finished()]
+        assert running
+        told = (it.directory.path / CELLS[0] / "events.jsonl").read_text()
+        assert "what comes next cannot be begun: its files have changed" in told
+        assert all(trial.system_attrs.get(WITHOUT_PROGRESS, 0) == 0 for trial in running)
         assert it().exit_code == DONE
 
     @pytest.mark.parametrize("concurrency", [1, None])
