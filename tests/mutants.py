@@ -2285,8 +2285,8 @@ MUTANTS = (
     Mutant(
         "compare: cells are given what each machine decides",
         "tune_ssl/workflows/compare.py",
-        "                if own.config_path.exists():\n                    return",
-        "                if False:\n                    return",
+        "            if own.config_path.exists():\n                return",
+        "            if False:\n                return",
     ),
     Mutant(
         "compare: an early end between cells goes on with the retrainings",
@@ -2297,14 +2297,14 @@ MUTANTS = (
     Mutant(
         "drivers: a search begins when the one before has ended",
         "tune_ssl/drivers.py",
-        "        while not self.draining:\n            opened",
-        "        while not self.draining and not self.open:\n            opened",
+        "        while not self.draining and (opened",
+        "        while not self.draining and not self.open and (opened",
     ),
     Mutant(
         "drivers: all are opened at once",
         "tune_ssl/drivers.py",
-        "            task = opened.next()\n            if task is not None:\n                return task\n",
-        "            self.next()\n",
+        "            yield opened\n",
+        "            yield from self._in_turn()\n",
     ),
     Mutant(
         "drivers: a report goes to the first",
@@ -2327,8 +2327,8 @@ MUTANTS = (
     Mutant(
         "drivers: a signal opens the next",
         "tune_ssl/drivers.py",
-        "        while not self.draining:\n            opened",
-        "        while True:\n            opened",
+        "        while not self.draining and (opened",
+        "        while (opened",
     ),
     Mutant(
         "drivers: finished while one is still to come",
@@ -2417,8 +2417,8 @@ MUTANTS = (
     Mutant(
         "driver: lack of memory is a retraining's end",
         "tune_ssl/driver.py",
-        "        if not self.study.all_needed:\n            return self.study.prune_without_value",
-        "        if True:\n            return self.study.prune_without_value",
+        "            if self.study.all_needed:\n                return self._failed",
+        "            if False:\n                return self._failed",
     ),
     Mutant(
         "search size: drawn with replacement",

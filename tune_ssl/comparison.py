@@ -13,7 +13,7 @@ that have one divergence or none, so that no method wins by having been searched
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,6 +143,12 @@ class Comparison:
                 part = () if divergence is None else (divergence,)
                 cells.append(self._cell(name, algorithm, part, 1))
         return cells
+
+    def searches(self) -> Iterator[tuple[int, SearchedCell]]:
+        """Yield repeat, from 0, and cell of every search, in the order in which they are made."""
+        for repeat in range(self.repeats):
+            for cell in self.cells():
+                yield repeat, cell
 
     def search_settings(self, cell: SearchedCell, repeat: int) -> RunConfig:
         """Return the settings of one search; repeats differ in draw and seed.

@@ -380,7 +380,9 @@ class SearchDriver:
         if report.kind == OUT_OF_MEMORY:
             # Trials that share a GPU have their share of its memory: this one needs more than that.
             reason = f"{TOO_LITTLE_MEMORY} at step {report.step}"
-            return self._lacked_memory(report, reason)
+            if self.study.all_needed:
+                return self._failed(report, reason, alike=TOO_LITTLE_MEMORY)
+            return self.study.prune_without_value(number, attempt, reason)
         if report.kind == DEVICE_FAILED:
             self._device_failed(report)
             return Verdict.STOP
@@ -388,22 +390,14 @@ class SearchDriver:
             self._storage_failed(report)
             return Verdict.STOP
         if report.kind == ERROR:
-            return self._failed(report)
+            return self._failed(report, report.reason or "an unknown error")
         return Verdict.CONTINUE
 
-    def _failed(self, report: SliceReport) -> Verdict:
-        self._write_error(report)
-        reason = report.reason or "an unknown error"
-        verdict = self.study.fail(report.number, report.attempt, reason)
-        self._give_up_if_hopeless(reason)
-        return verdict
-
-    def _lacked_memory(self, report: SliceReport, reason: str) -> Verdict:
-        if not self.study.all_needed:
-            return self.study.prune_without_value(report.number, report.attempt, reason)
+    def _failed(self, report: SliceReport, reason: str, *, alike: str | None = None) -> Verdict:
+        """End a trial without a result; ``alike`` is what such reasons have in common, None where they are equal."""
         self._write_error(report)
         verdict = self.study.fail(report.number, report.attempt, reason)
-        self._give_up_if_hopeless(TOO_LITTLE_MEMORY)
+        self._give_up_if_hopeless(alike or reason)
         return verdict
 
     def _write_error(self, report: SliceReport) -> None:

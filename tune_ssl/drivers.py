@@ -73,15 +73,8 @@ class Drivers:
 
     def next(self) -> Task | None:
         """Return the next trial to run, of the first driver that has one; None where there is none now."""
-        for driver in self.open:
+        for driver in self._in_turn():
             task = driver.next()
-            if task is not None:
-                return task
-        while not self.draining:
-            opened = self.open_next()
-            if opened is None:
-                break
-            task = opened.next()
             if task is not None:
                 return task
         return None
@@ -188,6 +181,12 @@ class Drivers:
     def seconds_allowed(self) -> float:
         """Return seconds until the time limit of this invocation, inf without one."""
         return min((driver.seconds_allowed() for driver in self.open), default=math.inf)
+
+    def _in_turn(self) -> Iterator[SearchDriver]:
+        """Yield the drivers that are open, then open one after the other."""
+        yield from list(self.open)
+        while not self.draining and (opened := self.open_next()) is not None:
+            yield opened
 
     def _driver_of(self, task: Task) -> SearchDriver | None:
         """Return the driver a task came from; None where that is over."""

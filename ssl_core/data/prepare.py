@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,10 +68,22 @@ def prepare(config: DataConfig) -> SplitImages:
         UserError: the images cannot be read, are too few for the draw, or all have a label and
             nobody said how many shall be used.
     """
+    return prepare_draws(config, [config.split_seed])[config.split_seed]
+
+
+def prepare_draws(config: DataConfig, split_seeds: Iterable[int]) -> dict[int, SplitImages]:
+    """Read the training images once, and draw labels and validation images with each split seed.
+
+    Raises:
+        UserError: see ``prepare``.
+    """
     if config.num_labels == AUTO:
         check_labels_are_chosen(config.dataset, config.data_dir)
     source = load_training_images(config.dataset, config.data_dir, config.image_size)
-    return split_images(config, source)
+    return {
+        split_seed: split_images(dataclasses.replace(config, split_seed=split_seed), source)
+        for split_seed in dict.fromkeys(split_seeds)
+    }
 
 
 def split_images(config: DataConfig, source: LabeledImages) -> SplitImages:

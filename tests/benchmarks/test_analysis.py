@@ -22,7 +22,7 @@ def test_errors_of_importances():
             row["method"]: row["error"] for row in RECORDED["importance"] if row["way"] == way
         }
         assert f"| {' | '.join(short(errors[method]) for method in METHODS)} |" in PAGE
-    assert f"{RECORDED['replays']}" == "20"
+    assert RECORDED["replays"] == 20
     best = [row for row in RECORDED["importance"] if row["way"] == "all at the first rung"]
     assert {row["first_is_right"] for row in best} == {1.0}
 

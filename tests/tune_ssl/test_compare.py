@@ -67,12 +67,18 @@ class Comparing:
         self.connected = 0
         self.gpus = 0.0
         monkeypatch.setattr(workflow, "prepare", self._prepare)
+        monkeypatch.setattr(workflow, "prepare_draws", self._prepare_draws)
         monkeypatch.setattr(workflow, "draw_images", draws_of)
         monkeypatch.setattr(workflow, "connected_for", self._connected)
         monkeypatch.setattr(retrain, "sealed_test", self._sealed_test)
 
     def _prepare(self, data):
         return dataclasses.replace(tiny_images(), fingerprint=f"{data.split_seed:064x}")
+
+    def _prepare_draws(self, data, split_seeds):
+        return {
+            seed: self._prepare(dataclasses.replace(data, split_seed=seed)) for seed in split_seeds
+        }
 
     @contextmanager
     def _connected(self, invocation, image_bytes):

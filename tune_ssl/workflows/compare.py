@@ -21,7 +21,7 @@ import dataclasses
 import json
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FixedTrial
 from rich.console import Console
 
-from ssl_core.data.prepare import SplitImages, prepare
+from ssl_core.data.prepare import SplitImages, prepare, prepare_draws
 from ssl_core.data.sources import check_has_test_images
 from ssl_core.errors import UserError
 from tune_ssl import comparison as judging
@@ -183,11 +183,7 @@ def parts(directory: RunDirectory) -> tuple[list[RunDirectory], list[str]]:
         UserError: its settings are damaged.
     """
     comparison = read_comparison(directory)
-    paths = [
-        comparison.folder(cell, repeat)
-        for repeat in range(comparison.repeats)
-        for cell in comparison.cells()
-    ]
+    paths = [comparison.folder(cell, repeat) for repeat, cell in comparison.searches()]
     runs = {path: RunDirectory(directory.path / path) for path in (*paths, RETRAININGS)}
     begun = [path for path, run in runs.items() if run.journal_path.is_file()]
     return [runs[path] for path in begun], [path for path in runs if path not in begun]
@@ -282,7 +278,8 @@ class _Searches:
             return None
         self._check_alike(left)
         count = len(self._comparison.cells()) * self._comparison.repeats
-        draws = _drawn(self._comparison, dict.fromkeys(repeat for repeat, _ in left))
+        settings = [self._comparison.search_settings(cell, repeat) for repeat, cell in left]
+        draws = prepare_draws(settings[0].data(), (one.split_seed for one in settings))
         why = run_jobs(
             self._runs(draws),
             self._directory,
@@ -303,10 +300,9 @@ class _Searches:
 
     def _left(self) -> Iterator[tuple[int, SearchedCell]]:
         """Yield repeat and cell of every search that is not done when its turn comes."""
-        for repeat in range(self._comparison.repeats):
-            for cell in self._comparison.cells():
-                if not _is_done(self._folder(repeat, cell), cell):
-                    yield repeat, cell
+        for repeat, cell in self._comparison.searches():
+            if not _is_done(self._folder(repeat, cell), cell):
+                yield repeat, cell
 
     def _check_alike(self, left: Sequence[tuple[int, SearchedCell]]) -> None:
         """Refuse searches that have begun in another way than the others, before any goes on.
@@ -369,11 +365,10 @@ class _Searches:
 
     def _as_begun(self) -> dict[str, Any] | None:
         """Return what was decided for the first search that has begun; None where none has."""
-        for repeat in range(self._comparison.repeats):
-            for cell in self._comparison.cells():
-                own = self._folder(repeat, cell)
-                if own.config_path.exists():
-                    return _of_the_machine(own.read_config())
+        for repeat, cell in self._comparison.searches():
+            own = self._folder(repeat, cell)
+            if own.config_path.exists():
+                return _of_the_machine(own.read_config())
         return None
 
     def _ended(self, run: Run, driver: SearchDriver) -> str | None:
@@ -390,17 +385,6 @@ class _Searches:
         going_on = f"continue with: {command_path('tune-ssl')} resume {self._directory.path}"
         message = f"{reason}; {going_on}"
         return Retrained(exit_code=exit_code, directory=self._directory, message=message)
-
-
-def _drawn(comparison: Comparison, repeats: Iterable[int]) -> dict[int, SplitImages]:
-    """Return the draws of labels of these repeats, by split_seed, over images that are there once."""
-    draws: dict[int, SplitImages] = {}
-    for repeat in repeats:
-        settings = comparison.search_settings(comparison.cells()[0], repeat)
-        drawn = prepare(settings.data())
-        images = next(iter(draws.values()), drawn).images
-        draws[settings.split_seed] = dataclasses.replace(drawn, images=images)
-    return draws
 
 
 def _of_the_machine(settings: RunConfig) -> dict[str, Any]:
@@ -448,9 +432,7 @@ def _retrain_winners(
 
 def _table(comparison: Comparison, directory: RunDirectory, console: Console) -> Retrainings:
     searches = [
-        _searched(comparison, directory, cell, repeat)
-        for repeat in range(comparison.repeats)
-        for cell in comparison.cells()
+        _searched(comparison, directory, cell, repeat) for repeat, cell in comparison.searches()
     ]
     for name in judging.left_out(searches):
         say(console, f"warning: {name} has no trial of full length and is left out of the table.")
@@ -629,8 +611,7 @@ def _bill(comparison: Comparison, directory: RunDirectory, shared: SplitImages) 
     times = f"{repeats} searches" if repeats > 1 else "a search"
     done = sum(
         _is_done(_run_of(comparison, directory, cell, repeat), cell)
-        for cell in cells
-        for repeat in range(repeats)
+        for repeat, cell in comparison.searches()
     )
     labels = f"{len(shared.labeled)} to train + {len(shared.validation)} to choose"
     if comparison.settings.reshuffle_validation:

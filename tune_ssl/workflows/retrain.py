@@ -33,8 +33,7 @@ from rich.console import Console
 
 from search_spaces.joint import Suggestion
 from ssl_core.data.images import checksum
-from ssl_core.data.prepare import SplitImages, split_images
-from ssl_core.data.sources import load_training_images
+from ssl_core.data.prepare import SplitImages, prepare_draws
 from ssl_core.errors import StoppedError, UserError
 from ssl_core.files import write_atomically
 from tune_ssl import machine
@@ -258,14 +257,9 @@ def draw_images(retrainings: Retrainings) -> dict[int, SplitImages]:
         UserError: the images cannot be read, or are too few.
     """
     settings = retrainings.settings
-    data = settings.data()
-    source = load_training_images(data.dataset, data.data_dir, data.image_size)
-    draws = {
-        split_seed: split_images(dataclasses.replace(data, split_seed=split_seed), source)
-        for split_seed in dict.fromkeys(draw.split_seed for draw in retrainings.draws)
-    }
+    draws = prepare_draws(settings.data(), (draw.split_seed for draw in retrainings.draws))
     algorithms = [configuration.algorithm for configuration in retrainings.configurations]
-    check_unlabeled(data.dataset, algorithms, next(iter(draws.values())))
+    check_unlabeled(settings.dataset, algorithms, next(iter(draws.values())))
     return draws
 
 
