@@ -2303,8 +2303,8 @@ MUTANTS = (
     Mutant(
         "drivers: all are opened at once",
         "tune_ssl/drivers.py",
-        "            yield opened\n",
-        "            yield from self._in_turn()\n",
+        "        yield from list(self.open)\n",
+        "        while self.open_next():\n            pass\n        yield from list(self.open)\n",
     ),
     Mutant(
         "drivers: a report goes to the first",
