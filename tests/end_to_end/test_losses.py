@@ -5,6 +5,8 @@ With one trial at a time it must end as the undisturbed search does, to the last
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.end_to_end.command import (
     FAULTS,
     SMALL,
     assert_replays,
+    environment,
     outcome_of,
     run,
     trial_events,
@@ -139,6 +142,33 @@ def test_a_disk_that_still_takes_the_journal_stops_the_search_and_fails_no_trial
     ended = harmed(tmp_path, "", "resume", "run", "--no-dashboard")
     assert ended.returncode == 0, ended.stderr
     assert_same(tmp_path, calm)
+
+
+UNASKED = """
+import time
+import ray
+from tune_ssl.on_ray.cluster import connected
+
+@ray.remote
+class Worker:
+    def step(self, raises):
+        if raises:
+            raise RuntimeError("cannot be written")
+
+with connected(address=None, dashboard=False, image_bytes=0):
+    worker = Worker.remote()
+    last = worker.step.remote(True)
+    ray.get(worker.step.remote(False))  # answered after the first, which is not asked for
+    del last
+    time.sleep(1)
+"""
+
+
+def test_ray_tells_nobody_what_a_worker_raised_when_the_search_was_over():
+    ended = subprocess.run(
+        [sys.executable, "-c", UNASKED], env=environment(), capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_full_disk_stops_the_driver_and_a_torn_journal_is_mended(calm: Path, tmp_path: Path):

@@ -262,3 +262,5 @@ def _no_cluster(address: str, why: str) -> UserError:
 def _quiet_settings() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A worker that ends itself raises; where the search is over by then, nobody asks what it raised.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
