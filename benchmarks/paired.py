@@ -20,9 +20,10 @@ def trained(record: Mapping[str, Any], *, capture: Literal["auto"] | None = "aut
     from benchmarks.sealed import tested
     from ssl_core.data.prepare import prepare
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, set_threads
+    from ssl_core.training.device import set_up_process
+    from ssl_core.training.loop import Training
 
-    set_threads(1)
+    set_up_process(1)
     config = TrainingConfig.from_record(record)
     shared = prepare(config.data)
     training = Training(config, shared, capture=capture)

@@ -131,10 +131,11 @@ def _train(
     from benchmarks.sealed import tested
     from ssl_core.data.prepare import prepare
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, set_threads
+    from ssl_core.training.device import set_up_process
+    from ssl_core.training.loop import Training
 
     config = dataclasses.replace(TrainingConfig.from_record(record), threads=1)
-    set_threads(config.threads)
+    set_up_process(config.threads)
     shared = prepare(config.data)
     training = Training(config, shared)
     values: list[float] = []

@@ -10,8 +10,9 @@ from ssl_core.data.prepare import SplitImages
 from ssl_core.data.sources import load_test_images
 from ssl_core.data.store import ImageStore
 from ssl_core.training.config import TrainingConfig
+from ssl_core.training.device import set_up_process
 from ssl_core.training.evaluate import Evaluation, evaluate
-from ssl_core.training.loop import Training, set_threads
+from ssl_core.training.loop import Training
 from tune_ssl.trial import pack_correct
 
 
@@ -20,7 +21,7 @@ def classified(config: TrainingConfig, shared: SplitImages) -> dict[str, Any]:
 
     A training whose loss was not finite classified nothing.
     """
-    set_threads(config.threads)
+    set_up_process(config.threads)
     training = Training(config, shared)
     training.run(config.max_steps)
     validation = training.report().evaluated  # makes the BatchNorm statistics too

@@ -25,7 +25,8 @@ from benchmarks.records import write_record
 from benchmarks.step_time import endless_training, one_step_of, random_images
 from benchmarks.turns import in_turns, is_there
 from ssl_core.data.prepare import SplitImages
-from ssl_core.training.loop import Training, set_threads
+from ssl_core.training.device import set_up_process
+from ssl_core.training.loop import Training
 
 RECORD = Path(__file__).with_name("step_growth.json")
 BASE = {"depth": 16, "width": 2, "batch": 50, "size": 32}
@@ -43,7 +44,7 @@ def main() -> None:
     options = _options()
     if not is_there(options.device):
         return
-    set_threads(options.threads)
+    set_up_process(options.threads)
     rows = []
     for swept, values in SWEEPS.items():
         for value in values:

@@ -37,7 +37,8 @@ from benchmarks.turns import discard, in_turns, is_there
 from ssl_core.data.prepare import SplitImages, prepare
 from ssl_core.names import PRECISIONS, parse_model_name
 from ssl_core.training.config import TrainingConfig
-from ssl_core.training.loop import Training, set_threads
+from ssl_core.training.device import set_up_process
+from ssl_core.training.loop import Training
 from tune_ssl.packing import Shapes
 
 RECORD = Path(__file__).with_name("step_time.json")
@@ -67,7 +68,7 @@ def main() -> None:
     options = _options()
     if not is_there(options.device):
         return
-    set_threads(options.threads)
+    set_up_process(options.threads)
     # A GPU's convolutions round float32 to TF32 by themselves; the peak they are held against does, too.
     torch.backends.cuda.matmul.allow_tf32 = True
     if options.compiled:

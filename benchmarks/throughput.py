@@ -31,13 +31,14 @@ BARE = """
 import sys, time, yaml
 from ssl_core.data.prepare import prepare
 from ssl_core.training.config import TrainingConfig
-from ssl_core.training.loop import Training, set_threads
+from ssl_core.training.device import set_up_process
+from ssl_core.training.loop import Training
 
 shared = None
 for path in sys.argv[1:]:
     began = time.time()
     config = TrainingConfig.from_record(yaml.safe_load(open(path)))
-    set_threads(config.threads)
+    set_up_process(config.threads)
     shared = shared or prepare(config.data)
     training = Training(config, shared)
     training.run(config.max_steps)

@@ -30,7 +30,8 @@ from ssl_core.data.prepare import SplitImages, split_images
 from ssl_core.models.batch_norm import recompute_statistics
 from ssl_core.names import PRECISIONS
 from ssl_core.training.config import TrainingConfig
-from ssl_core.training.loop import STATISTICS_BATCHES, set_threads
+from ssl_core.training.device import set_up_process
+from ssl_core.training.loop import STATISTICS_BATCHES
 
 RECORD = Path(__file__).with_name("time_to_accuracy.json")
 METHOD, LEARNING_RATE, WEIGHT_DECAY = "supervised", 1e-3, 1e-2
@@ -48,7 +49,7 @@ def main() -> None:
     options = _options()
     if not is_there(options.device):
         return
-    set_threads(options.threads)
+    set_up_process(options.threads)
     source = load_training_images(Path(options.images), 32)
     for seed in range(options.seeds):
         config = TrainingConfig.from_record(

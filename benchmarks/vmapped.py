@@ -26,7 +26,7 @@ from benchmarks.convolutions import at_once
 from benchmarks.records import keep
 from benchmarks.turns import in_turns, is_there
 from ssl_core.models.wide_resnet import WideResNet, build_model
-from ssl_core.training.loop import set_threads
+from ssl_core.training.device import set_up_process
 
 RECORD = Path(__file__).with_name("vmapped.json")
 SETTINGS = {"digits": ("wrn-10-1", 1, 8), "cifar10": ("wrn-28-2", 3, 32)}
@@ -41,7 +41,7 @@ def main() -> None:
     options = _options()
     if not is_there(options.device):
         return
-    set_threads(options.threads)
+    set_up_process(options.threads)
     for setting in options.settings.split(","):
         rows = [measure(setting, int(count), options) for count in options.counts.split(",")]
         for row in rows:

@@ -98,9 +98,10 @@ def accuracies(task: Task) -> list[float]:
     from benchmarks.sealed import tested
     from ssl_core.data.prepare import prepare
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, set_threads
+    from ssl_core.training.device import set_up_process
+    from ssl_core.training.loop import Training
 
-    set_threads(1)
+    set_up_process(1)
     found: list[float] = []
     before: dict[str, Any] = {}
     for divergence in task.divergences:

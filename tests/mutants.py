@@ -1977,6 +1977,18 @@ MUTANTS = (
         "of_classes(_images(), _place.labeled_classes)",
     ),
     Mutant(
+        "device: freed memory goes back to the system",
+        "ssl_core/training/device.py",
+        "        malloc.mallopt(MMAP_MAX, 0)\n",
+        "",
+    ),
+    Mutant(
+        "device: a training counts the memory of the one before",
+        "ssl_core/training/device.py",
+        "        malloc.malloc_trim(0)\n",
+        "",
+    ),
+    Mutant(
         "device: a share is asked for without the GPU's number",
         "ssl_core/training/device.py",
         "share - reserved / total), index)",

@@ -244,10 +244,11 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _train(task: Mapping[str, Any], answers: TextIO) -> None:
     """Train for some seconds once told to, and say how many steps that were. A process's whole life."""
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, set_threads
+    from ssl_core.training.device import set_up_process
+    from ssl_core.training.loop import Training
 
     config = TrainingConfig.from_record(task["record"])
-    set_threads(config.threads)
+    set_up_process(config.threads)
     training = Training(config, Shapes(**task["shapes"]).random_images())
     training.run(WARM_UP_STEPS)
     training.report()  # its memory counts: two networks and large batches

@@ -156,9 +156,9 @@ def _images() -> LabeledImages:
     assert _place is not None
     if _test is None:
         from ssl_core.data.sources import load_test_images
-        from ssl_core.training.loop import set_threads
+        from ssl_core.training.device import set_up_process
 
-        set_threads(_place.threads)
+        set_up_process(_place.threads)
         _test = load_test_images(_place.dataset, _place.data_dir, _place.image_size)
     return _test
 

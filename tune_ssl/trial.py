@@ -169,9 +169,10 @@ class TrainingWork:
         *,
         kept: Any = None,
     ) -> None:
-        from ssl_core.training.loop import Training, set_threads
+        from ssl_core.training.device import set_up_process
+        from ssl_core.training.loop import Training
 
-        set_threads(config.threads)
+        set_up_process(config.threads)
         machine.forget_peak_resident()
         self._metric = config.metric
         self._model = config.model

@@ -84,7 +84,7 @@ class _Block(nn.Module):
         activated = self.activation(self.norm1(features))
         residual = self.conv2(self.activation(self.norm2(self.conv1(activated))))
         carried = features if self.shortcut is None else self.shortcut(activated)
-        output: Tensor = carried + residual
+        output: Tensor = residual.add_(carried)  # of a convolution's output nothing else is made
         return output
 
 

@@ -1,8 +1,28 @@
-"""The memory of the GPU a training runs on."""
+"""The process and the GPU that a training runs in: threads and memory."""
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
+
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # as malloc.h numbers them
+KEPT_BYTES = 2**31 - 1
+
+
+def set_up_process(threads: int) -> None:
+    """Make this process ready for a training, with so many CPU threads; another number gives other bits.
+
+    What an earlier training left of memory is given back to the system. From then on what is freed is kept: a step
+    frees and takes the same megabytes again and again, and a page that was given back is cleared before it returns,
+    which is some hundredths of a step of WRN-28-2. Without glibc nothing is done about memory.
+    """
+    torch.set_num_threads(threads)
+    malloc = ctypes.CDLL(None)
+    if hasattr(malloc, "mallopt"):
+        malloc.malloc_trim(0)
+        malloc.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+        malloc.mallopt(MMAP_MAX, 0)
 
 
 def forget_peak(device: str) -> None:

@@ -227,11 +227,6 @@ class Training:
         return batches
 
 
-def set_threads(threads: int) -> None:
-    """Use that many CPU threads in this process; another number gives other bits."""
-    torch.set_num_threads(threads)
-
-
 def _keeping_up(device: torch.device) -> Callable[[], None]:
     """Return what waits, called after each step, until the device has done all but the last few."""
     if device.type != "cuda":

@@ -1,7 +1,10 @@
-"""What torch is told of a GPU, as far as it can be seen without one."""
+"""What a process keeps, and what torch is told of a GPU, as far as it can be seen without one."""
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +14,23 @@ from ssl_core.algorithms.vat import _whole_float32
 from ssl_core.training.device import limit_memory
 
 GIGABYTE = 2**30
+
+FAULTS = """
+import resource, torch
+from ssl_core.training.device import set_up_process
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = min(faults() for _ in range(3))
+set_up_process(1)
+kept = min(faults() for _ in range(20))
+set_up_process(1)
+print(torch.get_num_threads(), given_back, kept, faults())
+"""
+"""Pages that a tensor of 64 MiB is given anew: as it was, once set up, and when the next training begins."""
 
 
 @pytest.fixture
@@ -29,6 +49,17 @@ def told(monkeypatch):
         torch._C, "_cuda_setMemoryFraction", lambda *given: calls.append(given), raising=False
     )
     return calls
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_a_process_that_trains_keeps_what_it_frees_until_the_next_training():
+    ended = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    threads, given_back, kept, at_the_next = map(int, ended.stdout.split())
+    assert threads == 1
+    assert given_back > 10 * kept
+    assert at_the_next > 10 * kept
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda", 1), ("cuda:0", 0), ("cuda:1", 1)])

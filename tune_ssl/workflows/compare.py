@@ -587,7 +587,8 @@ def time_line(comparison: Comparison) -> str:
 
 def _seconds_per_step(settings: RunConfig, algorithm: str, shared: SplitImages) -> float:
     from ssl_core.training.config import TrainingConfig
-    from ssl_core.training.loop import Training, set_threads
+    from ssl_core.training.device import set_up_process
+    from ssl_core.training.loop import Training
 
     space = settings.space(shared.num_classes)
     default = next(
@@ -596,7 +597,7 @@ def _seconds_per_step(settings: RunConfig, algorithm: str, shared: SplitImages) 
         if suggestion.algorithm == algorithm
     )
     config = TrainingConfig.from_record(settings.trial_record(default, settings.seed))
-    set_threads(config.threads)
+    set_up_process(config.threads)
     training = Training(config, shared)
     training.run(1)  # the first step is slower
     began = time.monotonic()
