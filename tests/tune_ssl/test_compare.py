@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import io
 import json
+import shutil
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -66,14 +67,21 @@ class Comparing:
         self.sealed = FakeSealed(self.own.path)
         self.connected = 0
         self.gpus = 0.0
+        self.images = tiny_images()
         monkeypatch.setattr(workflow, "prepare", self._prepare)
         monkeypatch.setattr(workflow, "prepare_draws", self._prepare_draws)
-        monkeypatch.setattr(workflow, "draw_images", draws_of)
+        monkeypatch.setattr(workflow, "draw_images", self._draws_of)
         monkeypatch.setattr(workflow, "connected_for", self._connected)
         monkeypatch.setattr(retrain, "sealed_test", self._sealed_test)
 
     def _prepare(self, data):
-        return dataclasses.replace(tiny_images(), fingerprint=f"{data.split_seed:064x}")
+        return dataclasses.replace(self.images, fingerprint=f"{data.split_seed:064x}")
+
+    def _draws_of(self, retrainings):
+        return {
+            seed: dataclasses.replace(drawn, images=self.images.images, labels=self.images.labels)
+            for seed, drawn in draws_of(retrainings).items()
+        }
 
     def _prepare_draws(self, data, split_seeds):
         return {
@@ -434,6 +442,40 @@ class TestRefused:
         with pytest.raises(UserError, match="has 3 trials and its budget is 4"):
             it()
 
+    @pytest.mark.parametrize("interrupted_after", [None, (3, 0), (3, 2), (2, 0)])
+    @pytest.mark.parametrize("what", ["pixels", "labels"])
+    def test_other_images_than_it_began_with(self, comparing, interrupted_after, what):
+        """All is told, all searches are done, retrainings have begun, one search is done."""
+        it = comparing()
+        it(**({} if interrupted_after is None else {"interrupted_after": interrupted_after}))
+        if interrupted_after == (3, 0):
+            shutil.rmtree(it.own.path)
+        before = tree(it.directory.path)
+        images = it.images
+        other = {
+            "pixels": {"images": images.images + 1},
+            "labels": {"labels": np.roll(images.labels, 1)},
+        }
+        it.images = dataclasses.replace(images, **other[what])
+        with pytest.raises(UserError, match=f"data of run 'supervised' have changed .*{what}"):
+            it()
+        assert tree(it.directory.path) == before
+        it.images = images
+        assert it().exit_code == DONE
+
+    def test_a_folder_of_images_is_part_of_the_name(self, comparing):
+        names = {
+            workflow._fingerprint(
+                workflow.comparison_of(
+                    small_config(alg=("ict",), dataset=dataset, data_dir=place),
+                    **{"claim": "cells", "budget_per_cell": None, "seeds": 3, "repeats": 1},
+                )
+            )
+            for dataset in ("folder", "cifar10")
+            for place in ("/a", "/b")
+        }
+        assert len(names) == 3
+
     def test_nothing_is_written_before_it_begins(self, comparing, tmp_path):
         it = comparing()
         it.prepared()
@@ -665,7 +707,7 @@ class TestShareOfAGpu:
             with ExitStack() as stack:
                 cluster = workflow._Cluster(stack, Invocation())
                 searches = workflow._Searches(
-                    compared, it.directory, Invocation(), cluster, console
+                    compared, it.directory, {}, Invocation(), cluster, console
                 )
                 cell = compared.search_settings(compared.cells()[1], 0)
                 return it, searches._decided_for_all(cell, tiny_images()), asked

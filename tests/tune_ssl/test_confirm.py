@@ -238,6 +238,29 @@ class TestRefused:
         with pytest.raises(UserError, match="training images of run 'search' have changed"):
             confirming.prepared()
 
+    def test_images_that_have_changed_since_all_was_trained(self, confirming, monkeypatch):
+        confirming.sealed.broken = True
+        with pytest.raises(KilledError):
+            confirming()
+        confirming.sealed.broken = False
+
+        def others(retrainings):
+            return {
+                seed: dataclasses.replace(drawn, images=drawn.images + 1)
+                for seed, drawn in draws_of(retrainings).items()
+            }
+
+        before = tree(confirming.directory.path)
+        resume = functools.partial(
+            workflow.resume_confirm, confirming.directory, Invocation(), Console(file=io.StringIO())
+        )
+        monkeypatch.setattr(workflow, "draw_images", others)
+        with pytest.raises(UserError, match="data of run 'top2-seeds3' have changed .*pixels"):
+            resume(concurrency=None, data_dir=None)
+        assert tree(confirming.directory.path) == before
+        monkeypatch.setattr(workflow, "draw_images", draws_of)
+        assert resume(concurrency=None, data_dir=None).exit_code == DONE
+
     def test_a_folder_without_test_images(self, confirming, monkeypatch, tmp_path):
         for name in ("labeled/a", "labeled/b"):
             (tmp_path / "photos" / name).mkdir(parents=True)

@@ -70,6 +70,7 @@ from tune_ssl.workflows.driving import (
     connected_for,
     run_jobs,
 )
+from tune_ssl.workflows.opening import check_same_data, data_facts
 from tune_ssl.workflows.plan import (
     describe_conditions,
     describe_training,
@@ -224,8 +225,10 @@ def compare(prepared: Prepared, invocation: Invocation, console: Console) -> Ret
     with run_lock(directory, steal=invocation.steal_lock), ExitStack() as stack:
         if not (directory.path / COMPARISON).exists():
             write_yaml(directory.path / COMPARISON, comparison.to_mapping())
+        draws = _search_draws(comparison)
+        _check_same_data(comparison, directory, draws)
         cluster = _Cluster(stack, invocation)
-        stopped = _Searches(comparison, directory, invocation, cluster, console).drive()
+        stopped = _Searches(comparison, directory, draws, invocation, cluster, console).drive()
         if stopped is not None:
             return stopped
         return _retrain_winners(comparison, directory, invocation, cluster, console)
@@ -259,12 +262,14 @@ class _Searches:
         self,
         comparison: Comparison,
         directory: RunDirectory,
+        draws: Mapping[int, SplitImages],
         invocation: Invocation,
         cluster: _Cluster,
         console: Console,
     ) -> None:
         self._comparison = comparison
         self._directory = directory
+        self._draws = draws
         self._invocation = invocation
         self._cluster = cluster
         self._console = console
@@ -278,17 +283,15 @@ class _Searches:
             return None
         self._check_alike(left)
         count = len(self._comparison.cells()) * self._comparison.repeats
-        settings = [self._comparison.search_settings(cell, repeat) for repeat, cell in left]
-        draws = prepare_draws(settings[0].data(), (one.split_seed for one in settings))
         why = run_jobs(
-            self._runs(draws),
+            self._runs(),
             self._directory,
             self._invocation,
             self._console,
             ended=self._ended,
             count=count,
             done=count - len(left),
-            cluster=self._cluster.for_images(next(iter(draws.values())).images.nbytes),
+            cluster=self._cluster.for_images(next(iter(self._draws.values())).images.nbytes),
         )
         if self._stopped:  # what stopped the others, before what was stopped
             return min(self._stopped, key=lambda one: GRAVEST_FIRST.index(one.exit_code))
@@ -326,14 +329,14 @@ class _Searches:
     def _folder(self, repeat: int, cell: SearchedCell) -> RunDirectory:
         return _run_of(self._comparison, self._directory, cell, repeat)
 
-    def _runs(self, draws: Mapping[int, SplitImages]) -> Iterator[Run]:
+    def _runs(self) -> Iterator[Run]:
         comparison, cells, said = self._comparison, self._comparison.cells(), False
         for repeat, cell in self._left():
             own, settings = self._folder(repeat, cell), comparison.search_settings(cell, repeat)
             of = f", search {repeat + 1} of {comparison.repeats}" if comparison.repeats > 1 else ""
             place = f"cell {cells.index(cell) + 1} of {len(cells)}{of}"
             say(self._console, f"{place}: {cell.name}, {budget_text(cell)}")
-            shared = draws[settings.split_seed]
+            shared = self._draws[settings.split_seed]
             fresh = not own.config_path.exists()
             if fresh:
                 settings = with_own_places(settings, f"{self._directory.name}-{own.name}")
@@ -344,7 +347,7 @@ class _Searches:
                 settings = dataclasses.replace(begun, concurrency=settings.concurrency)
             self._under_way[own.path] = cell, shared
             yield Run(
-                job=SearchJob(settings=settings, shared=shared, draws=draws, quiet=said),
+                job=SearchJob(settings=settings, shared=shared, draws=self._draws, quiet=said),
                 directory=own,
                 fresh=fresh,
                 limits=dataclasses.replace(
@@ -385,6 +388,28 @@ class _Searches:
         going_on = f"continue with: {command_path('tune-ssl')} resume {self._directory.path}"
         message = f"{reason}; {going_on}"
         return Retrained(exit_code=exit_code, directory=self._directory, message=message)
+
+
+def _search_draws(comparison: Comparison) -> dict[int, SplitImages]:
+    """Read the training images once, and draw the labels of every search."""
+    settings = [comparison.search_settings(cell, repeat) for repeat, cell in comparison.searches()]
+    return prepare_draws(settings[0].data(), (one.split_seed for one in settings))
+
+
+def _check_same_data(
+    comparison: Comparison, directory: RunDirectory, draws: Mapping[int, SplitImages]
+) -> None:
+    """Refuse to go on from searches that were made on other images, also where all are done.
+
+    Raises:
+        UserError: the data have changed.
+    """
+    facts = {seed: data_facts(drawn) for seed, drawn in draws.items()}
+    for repeat, cell in comparison.searches():
+        own = _run_of(comparison, directory, cell, repeat)
+        if own.has_trials():
+            now = facts[comparison.search_settings(cell, repeat).split_seed]
+            check_same_data(read_trials(own.journal_path)[1], now, own)
 
 
 def _of_the_machine(settings: RunConfig) -> dict[str, Any]:
@@ -523,6 +548,8 @@ def _fingerprint(comparison: Comparison) -> str:
     kept = {
         pair[0]: pair[1] for pair in _compared_settings(comparison).items() if pair not in unsaid
     }
+    if comparison.settings.dataset == "folder":  # whose images no other setting names
+        kept["data_dir"] = comparison.settings.data_dir
     text = json.dumps(kept, sort_keys=True)
     return f"{zlib.crc32(text.encode()):08x}"
 

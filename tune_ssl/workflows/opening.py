@@ -195,12 +195,19 @@ def _take(config: RunConfig, shared: SplitImages, console: Console) -> WarmStart
 def _facts(config: RunConfig, shared: SplitImages) -> dict[str, Any]:
     """Return what a study rests on and what its values depend on."""
     return {
-        "images_crc32": f"{checksum(shared.images):08x}",
-        "split_sha256": shared.fingerprint,
-        "labels_sha256": labels_sha256(shared),
+        **data_facts(shared),
         "num_classes": shared.num_classes,
         "settings": config.fixed_settings(),
         "space": config.space(shared.num_classes).outline(),
+    }
+
+
+def data_facts(shared: SplitImages) -> dict[str, Any]:
+    """Return what of its data a study's values depend on, see ``DATA_FACTS``."""
+    return {
+        "images_crc32": f"{checksum(shared.images):08x}",
+        "split_sha256": shared.fingerprint,
+        "labels_sha256": labels_sha256(shared),
     }
 
 
@@ -224,17 +231,32 @@ def _check_unchanged(
     now = prepared.facts
     before = {**now, **known}
     directory.check_settings(before["settings"], now["settings"])
+    check_same_data(known, now, directory)
+    prepared.check(before, now, directory)
+
+
+def check_same_data(
+    known: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory
+) -> None:
+    """Refuse to go on with, or to judge by, other data than a study was begun with.
+
+    Args:
+        known: the study's attributes; what it did not write down cannot have changed.
+        now: the facts of the data as they are read now, see ``DATA_FACTS``.
+
+    Raises:
+        UserError: the data have changed.
+    """
     differing = [
-        f"{what}: {key} was {before[key]} and is {now[key]}"
+        f"{what}: {key} was {known[key]} and is {now[key]}"
         for key, what in DATA_FACTS.items()
-        if before[key] != now[key]
+        if known.get(key, now[key]) != now[key]
     ]
     if differing:
         raise UserError(
             f"the data of run {directory.name!r} have changed ({'; '.join(differing)}); allowed: the same "
             "images and labels, because accuracies would not compare; restore them or begin a new run."
         )
-    prepared.check(before, now, directory)
 
 
 def check_space(before: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory) -> None:

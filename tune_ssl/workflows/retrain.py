@@ -57,7 +57,13 @@ from tune_ssl.text import percent
 from tune_ssl.trial import DrawsFactory
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import DONE, Invocation, how_it_ended, run_job
-from tune_ssl.workflows.opening import PreparedStudy, labels_sha256, open_prepared, study_of
+from tune_ssl.workflows.opening import (
+    PreparedStudy,
+    check_same_data,
+    labels_sha256,
+    open_prepared,
+    study_of,
+)
 from tune_ssl.workflows.plan import (
     check_unlabeled,
     describe_conditions,
@@ -228,12 +234,18 @@ class RetrainingJob:
     def _first_draw(self) -> SplitImages:
         return next(iter(self.draws.values()))
 
-    def _facts(self) -> dict[str, Any]:
+    def data_facts(self) -> dict[str, Any]:
+        """Return what of their data the values of all draws depend on, see ``opening.DATA_FACTS``."""
         draws = self.draws.values()
         return {
             "images_crc32": f"{checksum(self._first_draw.images):08x}",
             "split_sha256": _sha256([drawn.fingerprint for drawn in draws]),
             "labels_sha256": _sha256([labels_sha256(drawn) for drawn in draws]),
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            **self.data_facts(),
             "num_classes": self._first_draw.num_classes,
             "settings": self.settings.fixed_settings(),
             "table": self.retrainings.table(),
@@ -285,6 +297,7 @@ def retrain(
     """
     if not fresh:
         _refuse_holes(job, directory, judgement)
+        _refuse_other_data(job, directory)
     if fresh or not all_finished(directory, job.settings.trials):
         driver = run_job(job, directory, invocation, console, fresh=fresh, cluster=cluster)
         code, message = how_it_ended(driver, directory)
@@ -322,6 +335,16 @@ def _refuse_holes(job: RetrainingJob, directory: RunDirectory, judgement: Judgem
     if job.retrainings.folds is not None:
         check_whole(trials)
     judgement.order(job.retrainings, trials)
+
+
+def _refuse_other_data(job: RetrainingJob, directory: RunDirectory) -> None:
+    """Refuse to test what was trained on other images, also where nothing is left to train.
+
+    Raises:
+        UserError: the data have changed.
+    """
+    if directory.has_trials():
+        check_same_data(read_trials(directory.journal_path)[1], job.data_facts(), directory)
 
 
 def _check_table(
