@@ -4,8 +4,8 @@
 
 A comparison is a run below ``--output``: stopped, the same command goes on with it, and finished, it is
 only read. The record holds every figure with the configurations behind it, and which image each
-retraining classified correctly. With ``--published`` every method's published default is trained on the
-same draws, too, and what the searches gained above it is told.
+retraining classified correctly. With ``--published`` every method's published default, as its searches tried it
+first, is trained on the same draws, too, and what the searches gained above it is told.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from optuna.trial import FixedTrial
 
 from benchmarks.records import keep
 from ssl_core.names import ALGORITHM_NAMES, DIVERGENCE_NAMES
 from ssl_core.published import published_divergence
 from tune_ssl import machine
 from tune_ssl.confirmation import interval_values
+from tune_ssl.run import RunConfig
 from tune_ssl.statistics.cells import simultaneous_differences
 from tune_ssl.statistics.crossed import DIFFERENCES, Floats, Interval, crossed_interval
 from tune_ssl.statistics.repeats import over_searches
@@ -37,6 +39,7 @@ from tune_ssl.views.compared import format_compared
 from tune_ssl.views.judged import interval_text, points_text
 
 RECORD = Path(__file__).with_name("comparisons.json")
+DIGITS_CLASSES = 10
 
 FULL = ("--alg", "all", "--divergence", "all", "--trials", "20", "--seeds", "20")
 COMPARISONS: dict[str, tuple[str, ...]] = {
@@ -109,7 +112,7 @@ def gains(winners: Floats, defaults: Floats) -> dict[str, Any]:
 def records_of_default(
     row: Mapping[str, Any], search: Mapping[str, Any], result: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the published default of a cell as a flat record for each draw of a search's winner."""
+    """Return what a cell's search tried first as a flat record for each draw of its winner."""
     default = default_of(row, result)
     draws = [
         {name: line[name] for name in ("split_seed", "seed")} for line in search["retrainings"]
@@ -118,10 +121,19 @@ def records_of_default(
 
 
 def default_of(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cell's training as a flat record without draw or parameters: those are then the published."""
+    """Return what a cell's search tried first, its published default moved into its ranges, without a draw."""
+    divergence = _divergence(row)
+    search = RunConfig(
+        alg=(row["algorithm"],),
+        divergence=() if divergence is None else (divergence,),
+        max_steps=result["steps"],
+    )
+    space = search.space(DIGITS_CLASSES)
+    (default,) = space.defaults()
     return {
         "algorithm": row["algorithm"],
-        "divergence": _divergence(row),
+        "divergence": divergence,
+        "parameters": dict(space.suggest(FixedTrial(default.params)).parameters),
         "num_labels": result["labels"],
         "num_validation": result["validation_images"],
         "max_steps": result["steps"],

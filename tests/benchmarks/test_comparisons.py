@@ -7,18 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from optuna.trial import FixedTrial
 
 from benchmarks.comparisons import (
+    COMPARISONS,
     apart,
     apart_text,
     between,
+    default_of,
     gains,
     matrix,
     recorded,
     records_of_default,
 )
 from ssl_core.names import ALGORITHM_NAMES
+from ssl_core.published import published_divergence
 from ssl_core.training.config import TrainingConfig
+from tune_ssl.run import RunConfig
+from tune_ssl.workflows import opening
 
 
 def row(name: str, mean: float, letters: str, verdict: str = "") -> dict:
@@ -73,6 +79,28 @@ def test_the_published_default_is_trained_on_the_draws_of_the_winner():
     assert (config.algorithm, config.divergence, config.max_steps) == ("ict", "mse", 60)
     assert (config.data.num_labels, config.data.num_validation) == (50, 300)
     assert (config.data.split_seed, config.seed, second["seed"]) == (7, 8, 10)
+
+
+@pytest.mark.parametrize("method", ALGORITHM_NAMES)
+def test_the_published_default_is_what_the_search_tries_first(method):
+    divergence = published_divergence(method)
+    command = COMPARISONS["digits-20-searches"]
+    options = dict(zip(command[::2], command[1::2], strict=True))
+    search = RunConfig(
+        alg=(method,),
+        divergence=() if divergence is None else (divergence,),
+        trials=int(options["--trials"]),
+        labels=int(options["--labels"]),
+        **{"metric": "accuracy", "threads": 1, "device": "cpu", "precision": "float32"},
+    )
+    space = search.space(10)
+    tried = opening._first_trials(search, space)[0]
+    suggestion = space.suggest(FixedTrial(tried.params))
+    trained = TrainingConfig.from_record(search.trial_record(suggestion, seed=8))
+    cell = {"algorithm": method, "divergences": [divergence]}
+    result = {"labels": 20, "validation_images": 400, "steps": search.steps}
+    default = TrainingConfig.from_record(default_of(cell, result) | {"seed": 8, "split_seed": 0})
+    assert default == trained
 
 
 def test_gains_are_paired_draw_by_draw_and_their_interval_is_over_searches():

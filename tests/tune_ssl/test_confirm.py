@@ -255,7 +255,7 @@ class TestRefused:
             workflow.resume_confirm, confirming.directory, Invocation(), Console(file=io.StringIO())
         )
         monkeypatch.setattr(workflow, "draw_images", others)
-        with pytest.raises(UserError, match="data of run 'top2-seeds3' have changed .*pixels"):
+        with pytest.raises(UserError, match=r"data of run .top2-seeds3. have changed .*pixels"):
             resume(concurrency=None, data_dir=None)
         assert tree(confirming.directory.path) == before
         monkeypatch.setattr(workflow, "draw_images", draws_of)
