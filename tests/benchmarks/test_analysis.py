@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from pathlib import Path
 
 from benchmarks.analysis import METHODS, RECORD
+from tune_ssl.views import report
 
 PAGE = (Path(__file__).parents[2] / "docs/analysis.md").read_text()
 RECORDED = json.loads(RECORD.read_text())
@@ -44,3 +47,13 @@ def test_flat_ranges():
         widths = ", ".join(short(width[name]) for name in ("surely", "likely", "at_most"))
         told = (row["sure_is_flat"], row["flat_is_possible"], width["true"])
         assert f"| {row['trials']} | {' | '.join(map(short, told))} | {widths} |" in PAGE
+
+
+def test_what_a_report_says_of_flat_ranges():
+    said = " ".join("".join(re.findall(r'"(.*?)"', inspect.getsource(report._flatness))).split())
+    sure, possible = (
+        [round(100 * row[what]) for row in RECORDED["flatness"]]
+        for what in ("sure_is_flat", "flat_is_possible")
+    )
+    assert f"was flat in {min(sure)} to {max(sure)} % of cases" in said
+    assert f"than the second in {min(possible)} to {max(possible)} %" in said

@@ -192,8 +192,8 @@ def _flatness(result: Mapping[str, Any]) -> Section:
         notes.append(
             "Stays within: where the model (a Gaussian process) expects no more than that to be lost by moving "
             "this hyperparameter alone; in brackets its width as a part of the range, on the scale searched, then "
-            "the width that is flat with 95 % probability and the one with 5 %. On recorded trainings the truth lay "
-            "between these two in 67 to 83 % of cases, not in 90."
+            "the width that is flat with 95 % probability and the one with 5 %. On a made-up surface what the first one "
+            "spans was flat in 98 to 100 % of cases, and no more than the second in 71 to 79 %: rely on the first."
         )
     else:
         notes.append(
