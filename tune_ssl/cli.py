@@ -873,7 +873,7 @@ def compare(
     )
     prepared = workflow.prepare_compare(asked, name=name, output=output, here=address is None)
     if dry_run:
-        lines = [*prepared.bill, *([workflow.time_line(asked)] if address is None else [])]
+        lines = [*prepared.bill, *(workflow.time_lines(asked) if address is None else [])]
         _write_lines(lines, result_format)
         return
     _finish_compare(workflow.compare(prepared, invocation, _console()), result_format)

@@ -245,10 +245,20 @@ def winners(comparison: Comparison, searches: Sequence[Searched]) -> list[Config
     if CONTROL not in names or len(names) < 2:
         raise UserError(
             f"no trial of full length has come of {', '.join(out)}; allowed: one at least of {CONTROL} and "
-            "of another method; give a larger budget, or other methods, under another --name."
+            f"of another method; {more_budget(comparison)}."
         )
     ordered = sorted(kept, key=lambda one: one.repeat)
     return [_winner(one, several=comparison.repeats > 1) for one in ordered]
+
+
+def more_budget(comparison: Comparison) -> str:
+    """Return what to do where a search had too little to find anything."""
+    if comparison.budget_per_cell is None:
+        return "give more --trials, or other methods, under another --name"
+    return (
+        "repeat the command with this --name and a larger --budget-per-cell, which goes on with all that was "
+        "searched"
+    )
 
 
 def left_out(searches: Sequence[Searched]) -> list[str]:

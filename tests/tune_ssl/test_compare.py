@@ -37,7 +37,14 @@ from tune_ssl.views.judged import interval_text
 from tune_ssl.workflows import compare as workflow
 from tune_ssl.workflows import plan, retrain
 from tune_ssl.workflows import search as search_workflow
-from tune_ssl.workflows.driving import DONE, DRAINED, INTERNAL, LIMIT, Invocation
+from tune_ssl.workflows.driving import (
+    ALL_FAILED,
+    DONE,
+    DRAINED,
+    INTERNAL,
+    LIMIT,
+    Invocation,
+)
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -388,6 +395,42 @@ class TestBudgetInDeviceTime:
         assert it().exit_code == DONE
         assert it.driven == []
 
+    def test_too_little_for_a_training_of_the_control_ends_all_and_a_larger_one_goes_on(
+        self, comparing
+    ):
+        it = comparing(budget_per_cell=10.0)
+        ended = it(seconds_per_step=1.0)  # a training takes 27
+        assert (ended.exit_code, ended.result) == (ALL_FAILED, None)
+        assert "cell supervised, which all others are compared with, has used up" in ended.message
+        assert "this --name and a larger --budget-per-cell" in ended.message
+        assert not it.is_done("mean_teacher-mse"), "no other cell is searched for nothing"
+        begun = it.trials(CELLS[0])
+        before = tree(it.directory.path)
+        with pytest.raises(UserError, match="has used up 10 s of device time without a trial"):
+            it(seconds_per_step=1.0)
+        assert tree(it.directory.path) == before
+        it.asked["budget_per_cell"] = 200.0
+        assert it(seconds_per_step=1.0).exit_code == DONE
+        assert workflow.read_comparison(it.directory).budget_per_cell == 200.0
+        kept = it.trials(CELLS[0])[: len(begun)]
+        assert [trial.params for trial in kept] == [trial.params for trial in begun]
+        assert it().exit_code == DONE
+
+    @pytest.mark.parametrize("budget", [90.0, 110.0])
+    def test_once_winners_are_retrained_no_other_budget_goes_on(self, comparing, budget):
+        it = comparing(budget_per_cell=100.0)
+        it()
+        it.asked["budget_per_cell"] = budget
+        with pytest.raises(UserError, match="was begun with other budget_per_cell"):
+            it()
+
+    def test_a_smaller_budget_does_not_go_on(self, comparing):
+        it = comparing(budget_per_cell=100.0)
+        it(interrupted_after=(1, 2))
+        it.asked["budget_per_cell"] = 90.0
+        with pytest.raises(UserError, match="was begun with other budget_per_cell"):
+            it()
+
     def test_a_time_limit_ends_the_command_and_not_the_budget(self, comparing, monkeypatch):
         it = comparing()
         it.engine(seconds_per_step=1.0)
@@ -529,7 +572,15 @@ class TestBill:
         asked = it.prepared().comparison
         monkeypatch.undo()
         monkeypatch.setattr(workflow, "TIMED_STEPS", 1)
-        assert "of device time" in workflow.time_line(asked)
+        (line,) = workflow.time_lines(asked)
+        assert line.startswith("time: about ")
+        assert "of device time" in line
+        long = {"supervised": 1.0, "mean_teacher": 2.0}
+        monkeypatch.setattr(workflow, "_seconds_per_step", lambda _, name, __: long[name])
+        timed = dataclasses.replace(asked, budget_per_cell=30.0)  # of 27 and 54 s
+        _, warning = workflow.time_lines(timed)
+        assert warning.startswith("warning: mean_teacher / mse has 30 s of device time, and one")
+        assert "full length takes about 54 s" in warning
 
 
 class TestCommand:
@@ -659,7 +710,7 @@ class TestCommand:
 
     def test_a_dry_run_writes_nothing(self, command, comparing, tmp_path, monkeypatch):
         self.it(comparing)
-        monkeypatch.setattr(workflow, "time_line", lambda asked: "time: long")
+        monkeypatch.setattr(workflow, "time_lines", lambda asked: ["time: long"])
         code, out, _ = command(*self.ARGUMENTS, "--dry-run")
         assert code == 0
         assert "retrainings: 6" in out

@@ -35,6 +35,7 @@ from ssl_core.data.sources import check_has_test_images
 from ssl_core.errors import UserError
 from tune_ssl import comparison as judging
 from tune_ssl import machine
+from tune_ssl.best import rank_trials
 from tune_ssl.comparison import CONTROL, Comparison, Searched, SearchedCell
 from tune_ssl.driver import TIME_LIMIT, SearchDriver
 from tune_ssl.ledger import LEDGER
@@ -223,8 +224,7 @@ def compare(prepared: Prepared, invocation: Invocation, console: Console) -> Ret
     comparison, directory = prepared.comparison, prepared.directory
     directory.path.mkdir(parents=True, exist_ok=True)
     with run_lock(directory, steal=invocation.steal_lock), ExitStack() as stack:
-        if not (directory.path / COMPARISON).exists():
-            write_yaml(directory.path / COMPARISON, comparison.to_mapping())
+        _write(comparison, directory)
         draws = _search_draws(comparison)
         _check_same_data(comparison, directory, draws)
         cluster = _Cluster(stack, invocation)
@@ -282,6 +282,7 @@ class _Searches:
         if not left:
             return None
         self._check_alike(left)
+        self._check_control()
         count = len(self._comparison.cells()) * self._comparison.repeats
         why = run_jobs(
             self._runs(),
@@ -378,11 +379,40 @@ class _Searches:
         """Note how a search ended; say why the others shall end where its budget is not used up."""
         cell, shared = self._under_way.pop(run.directory.path)
         outcome = outcome_of(driver, run.directory, shared)
-        if _is_done(run.directory, cell) and outcome.exit_code != ALL_FAILED:
-            return None
-        reason = outcome.message.split("; continue with:")[0]
-        self._stopped.append(self._stop(outcome.exit_code, f"cell {cell.name}: {reason}"))
-        return f"the end of cell {cell.name}"
+        if not _is_done(run.directory, cell) or outcome.exit_code == ALL_FAILED:
+            reason = outcome.message.split("; continue with:")[0]
+            self._stopped.append(self._stop(outcome.exit_code, f"cell {cell.name}: {reason}"))
+            return f"the end of cell {cell.name}"
+        if cell.algorithm == CONTROL and not outcome.records:
+            self._stopped.append(
+                Retrained(
+                    exit_code=ALL_FAILED,
+                    directory=self._directory,
+                    message=self._too_small(cell),
+                )
+            )
+            return f"the end of cell {cell.name}"
+        return None
+
+    def _check_control(self) -> None:
+        """Refuse to search the other cells where all are to be compared with one that has found nothing.
+
+        Raises:
+            UserError: the control has used up its budget without a trial of full length.
+        """
+        for repeat, cell in self._comparison.searches():
+            own = self._folder(repeat, cell)
+            if cell.algorithm != CONTROL or not _is_done(own, cell):
+                continue
+            if not rank_trials(read_trials(own.journal_path)[0]):
+                raise UserError(self._too_small(cell))
+
+    def _too_small(self, cell: SearchedCell) -> str:
+        return (
+            f"cell {cell.name}, which all others are compared with, has used up {budget_text(cell)} without a "
+            f"trial of full length ({self._comparison.settings.steps} steps); allowed: a budget of one at least; "
+            f"{judging.more_budget(self._comparison)}"
+        )
 
     def _stop(self, exit_code: int, reason: str) -> Retrained:
         going_on = f"continue with: {command_path('tune-ssl')} resume {self._directory.path}"
@@ -410,6 +440,14 @@ def _check_same_data(
         if own.has_trials():
             now = facts[comparison.search_settings(cell, repeat).split_seed]
             check_same_data(read_trials(own.journal_path)[1], now, own)
+
+
+def _write(comparison: Comparison, directory: RunDirectory) -> None:
+    """Write down what is compared; a budget that was raised takes the place of the one before."""
+    path = directory.path / COMPARISON
+    if path.exists() and read_comparison(directory).budget_per_cell == comparison.budget_per_cell:
+        return
+    write_yaml(path, comparison.to_mapping())
 
 
 def _of_the_machine(settings: RunConfig) -> dict[str, Any]:
@@ -560,7 +598,10 @@ def _continued(directory: RunDirectory, asked: Comparison) -> Comparison:
     Raises:
         UserError: it is something else.
     """
-    before, now = _compared_settings(read_comparison(directory)), _compared_settings(asked)
+    kept = read_comparison(directory)
+    if _is_raised(kept, asked, directory):
+        kept = dataclasses.replace(kept, budget_per_cell=asked.budget_per_cell)
+    before, now = _compared_settings(kept), _compared_settings(asked)
     changed = [key for key in {**now, **before} if before.get(key) != now.get(key)]
     if changed:
         raise UserError(
@@ -568,6 +609,13 @@ def _continued(directory: RunDirectory, asked: Comparison) -> Comparison:
             f"go on with it (tune-ssl resume {directory.path}); give another --name for another one."
         )
     return asked
+
+
+def _is_raised(kept: Comparison, asked: Comparison, directory: RunDirectory) -> bool:
+    """Return whether every cell may be given more device time: none has been retrained yet."""
+    before, now = kept.budget_per_cell, asked.budget_per_cell
+    retrained = RunDirectory(directory.path / RETRAININGS).config_path.exists()
+    return before is not None and now is not None and now > before and not retrained
 
 
 def budget_text(cell: SearchedCell) -> str:
@@ -594,8 +642,10 @@ def rough_device_seconds(comparison: Comparison, seconds_per_step: Mapping[str, 
     return total * comparison.repeats
 
 
-def time_line(comparison: Comparison) -> str:
+def time_lines(comparison: Comparison) -> list[str]:
     """Return about how long a comparison takes, by steps of each method that are trained here and now.
+
+    Of a budget in device time also which methods' trainings are longer than it.
 
     Raises:
         UserError: the images cannot be read.
@@ -609,7 +659,15 @@ def time_line(comparison: Comparison) -> str:
     if settings.device == "cpu":
         slots = slots_here(settings)
         told += f", {duration(seconds / slots)} with {slots} at a time"
-    return f"{told}, by {TIMED_STEPS} steps of each method timed here"
+    lines = [f"{told}, by {TIMED_STEPS} steps of each method timed here"]
+    for cell in comparison.cells():
+        training = settings.steps * measured[cell.algorithm]
+        if cell.device_seconds is not None and cell.device_seconds < training:
+            lines.append(
+                f"warning: {cell.name} has {budget_text(cell)}, and one training of full length takes about "
+                f"{duration(training)}: nothing may come of it; give a larger --budget-per-cell."
+            )
+    return lines
 
 
 def _seconds_per_step(settings: RunConfig, algorithm: str, shared: SplitImages) -> float:
