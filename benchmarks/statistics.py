@@ -48,6 +48,7 @@ from tune_ssl.statistics.crossed import (
     t_quantile,
     variance_of_mean,
 )
+from tune_ssl.statistics.repeats import collapsed
 
 Correct = npt.NDArray[np.bool_]
 
@@ -149,7 +150,7 @@ def tables_of(variances: str, replicates: int) -> list[dict[str, Any]]:
 def bank_rows(replicates: int) -> list[dict[str, Any]]:
     """Return a row for each recorded comparison and number of retrainings."""
     return [
-        {"bank": name, **from_bank(banked(name), draws, replicates)}
+        {"bank": name, **from_bank(banked(name), draws, replicates, validation=validated(name))}
         for name in BANKS
         for draws in DRAWS
     ]
@@ -159,6 +160,13 @@ def banked(name: str) -> dict[str, Correct]:
     """Return, per cell of a recorded comparison, (retrainings, images): what was classified; the control first."""
     rows = sorted(recorded(name)["cells"], key=lambda row: row["name"] != SUPERVISED)
     return {row["name"]: classified_test(row["searched"][0]) for row in rows}
+
+
+def validated(name: str) -> Floats:
+    """Return, for the cells in the order of ``banked``, (cells, retrainings): validation accuracies."""
+    rows = sorted(recorded(name)["cells"], key=lambda row: row["name"] != SUPERVISED)
+    lines = (row["searched"][0]["retrainings"] for row in rows)
+    return np.array([[line["validation"] for line in own] for own in lines])
 
 
 def coverage(seed_sd: float, accuracy: float, draws: int, replicates: int) -> dict[str, Any]:
@@ -255,12 +263,16 @@ def tally(claims: Claims, differ: Claims) -> Floats:
 # Real retrainings.
 
 
-def from_bank(cells: dict[str, Correct], draws: int, replicates: int) -> dict[str, Any]:
+def from_bank(
+    cells: dict[str, Correct], draws: int, replicates: int, *, validation: Floats
+) -> dict[str, Any]:
     """Return what intervals and claims say of a bank whose rows and columns are drawn again.
 
     Coverage: ``accuracies`` of each cell's accuracy; ``pairs`` of a difference by its interval alone, on average over
     pairs; ``whole_tables`` of all differences at once, by the simultaneous intervals, the first cell
-    being the control. ``wrong_tables`` call a cell better that is worse. Size: ``false_tables`` call any two
+    being the control, ``steady`` of those between cells of which no retraining collapses; ``winner`` of the accuracy of
+    the cell whose validation (cells, retrainings) is the best on the draws, by its own interval, and how much too high it is
+    shown. ``wrong_tables`` call a cell better that is worse. Size: ``false_tables`` call any two
     distinguishable where each draw's retrainings were dealt to the cells by chance, so that nothing differs. Power:
     ``found``, of pairs whose true difference is so many points, those that are told apart.
     """
@@ -270,6 +282,9 @@ def from_bank(cells: dict[str, Correct], draws: int, replicates: int) -> dict[st
     truth = population.mean(axis=(1, 2))
     pairs = np.triu_indices(count, 1)
     gap = (truth[:, None] - truth)[pairs]
+    falls = np.array([collapsed(table.mean(axis=1)).any() for table in population])
+    steady = ~(falls[pairs[0]] | falls[pairs[1]])
+    whole_steady, winner, bias = 0, 0, 0.0
     generator = np.random.default_rng(draws)
     accuracies, alone, whole, wrong, false = np.zeros(count), 0.0, 0, 0, 0
     told = np.zeros(len(gap))
@@ -278,9 +293,15 @@ def from_bank(cells: dict[str, Correct], draws: int, replicates: int) -> dict[st
         images = generator.integers(columns, size=columns)
         drawn = population[:, again[:, None], images]
         found, own, single, together = widths(drawn)
-        accuracies += np.abs(drawn.mean(axis=(1, 2)) - truth) <= own
+        means = drawn.mean(axis=(1, 2))
+        accuracies += np.abs(means - truth) <= own
+        first = int(validation[:, again].mean(axis=1).argmax())
+        winner += bool(abs(means[first] - truth[first]) <= own[first])
+        bias += means[first] - truth[first]
         alone += (np.abs(found - gap) <= single).mean()
-        whole += bool((np.abs(found - gap) <= together).all())
+        covered = np.abs(found - gap) <= together
+        whole += bool(covered.all())
+        whole_steady += bool(covered[steady].all())
         claimed = np.abs(found) > together
         told += claimed & (found * gap > 0)
         wrong += bool((claimed & (found * gap < 0)).any())
@@ -298,6 +319,12 @@ def from_bank(cells: dict[str, Correct], draws: int, replicates: int) -> dict[st
         },
         "pairs": round(float(alone) / replicates, 4),
         "whole_tables": round(whole / replicates, 4),
+        "collapsing": [name for name, one in zip(names, falls, strict=True) if one],
+        "steady": round(whole_steady / replicates, 4),
+        "winner": {
+            "covered": round(winner / replicates, 4),
+            "too_high": round(float(bias) / replicates, 4),
+        },
         "wrong_tables": round(wrong / replicates, 4),
         "false_tables": round(false / replicates, 4),
         "found": {

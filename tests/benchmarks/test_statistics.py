@@ -23,6 +23,7 @@ from benchmarks.statistics import (
     intercept,
     table_model,
     tally,
+    validated,
 )
 from ssl_core.errors import UserError
 
@@ -71,13 +72,37 @@ def test_intervals_from_a_bank_cover_the_bank():
     generator = np.random.default_rng(3)
     ability = generator.normal(0.75, 0.05, (3, 60, 1)) + generator.normal(0, 0.1, (1, 1, 200))
     recorded = dict(zip("abc", generator.random((3, 60, 200)) < ability, strict=True))
-    row = from_bank(recorded, 10, 300)
+    ignorant = generator.random((3, 60))  # validation that knows nothing chooses without luck
+    row = from_bank(recorded, 10, 300, validation=ignorant)
     assert (row["cells"], row["retrainings"], row["draws"]) == (3, 60, 10)
     assert all(0.9 <= share <= 0.99 for share in row["accuracies"].values())
     assert 0.92 <= row["pairs"] <= 0.985
     assert row["whole_tables"] >= 0.92
     assert row["false_tables"] <= 0.08
     assert row["wrong_tables"] <= 0.05
+    assert row["winner"]["covered"] >= 0.9
+    assert abs(row["winner"]["too_high"]) < 0.006
+    assert (row["collapsing"], row["steady"]) == ([], row["whole_tables"])
+
+
+def test_a_winner_named_by_the_same_draws_looks_better_than_it_is():
+    """Ten equal cells whose draws move validation and test alike."""
+    generator = np.random.default_rng(5)
+    drawn = generator.normal(0.7, 0.1, (10, 20))
+    cells = generator.random((10, 20, 300)) < drawn[..., None]
+    row = from_bank(dict(zip("abcdefghij", cells, strict=True)), 5, 300, validation=drawn)
+    assert row["winner"]["too_high"] > 0.02
+    assert row["winner"]["covered"] < np.mean(list(row["accuracies"].values())) - 0.02
+
+
+def test_tables_are_counted_with_and_without_cells_that_collapse():
+    generator = np.random.default_rng(6)
+    drawn = np.full((4, 20), 0.8)
+    drawn[3, 0] = 0.2
+    cells = dict(zip("abcd", generator.random((4, 20, 300)) < drawn[..., None], strict=True))
+    row = from_bank(cells, 10, 300, validation=drawn)
+    assert row["collapsing"] == ["d"]
+    assert row["steady"] > row["whole_tables"] + 0.02
 
 
 def test_what_a_bank_says_of_size_and_power():
@@ -85,7 +110,7 @@ def test_what_a_bank_says_of_size_and_power():
     generator = np.random.default_rng(4)
     ability = np.array([0.6, 0.6, 0.72])[:, None, None] + generator.normal(0, 0.1, (1, 1, 300))
     cells = dict(zip("abc", generator.random((3, 40, 300)) < ability, strict=True))
-    row = from_bank(cells, 10, 200)
+    row = from_bank(cells, 10, 200, validation=generator.random((3, 40)))
     assert row["found"] == {"10 to 100": {"pairs": 2, "share": 1.0}}
     assert row["wrong_tables"] < 0.05
     assert 0.0 < row["false_tables"] < 0.1
@@ -99,6 +124,9 @@ def test_a_comparison_s_retrainings_are_a_bank_whose_first_cell_is_the_control()
         assert next(iter(cells)) == "supervised"
         assert len(cells) == 25
         assert {table.shape for table in cells.values()} == {(20, 600)}
+        assert validated(name).shape == (25, 20)
+        shown = {row["name"]: row["validation"] for row in recorded(name)["cells"]}
+        assert dict(zip(cells, validated(name).mean(axis=1), strict=True)) == pytest.approx(shown)
         means = {row["name"]: row["test"]["mean"] for row in recorded(name)["cells"]}
         for cell, table in cells.items():
             assert table.mean() == pytest.approx(means[cell], abs=1e-6)

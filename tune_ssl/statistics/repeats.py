@@ -22,6 +22,10 @@ FEWEST_TRUSTED = 10
 ten nine in ten (benchmarks/statistics.json)."""
 
 
+COLLAPSE = 0.2
+"""So far below the median of its configuration's a retraining has collapsed."""
+
+
 def check_retrainings(count: int) -> None:
     """Refuse so few retrainings that they say nothing.
 
@@ -33,6 +37,17 @@ def check_retrainings(count: int) -> None:
             f"seeds is {count}; allowed: at least {FEWEST_RETRAININGS}, and {FEWEST_TRUSTED} for more than "
             "an indication; give more with --seeds."
         )
+
+
+def collapsed(accuracies: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return which retrainings (S,) of a configuration lie so far below the others that intervals are too short.
+
+    A table in which a configuration collapses on few draws claims falsely more often than it says: see
+    ``benchmarks/statistics.json``, bank.
+    """
+    values = np.asarray(accuracies, dtype=np.float64)
+    found: npt.NDArray[np.bool_] = values < np.median(values) - COLLAPSE
+    return found
 
 
 def is_indicative(count: int) -> bool:

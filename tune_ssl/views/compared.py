@@ -9,6 +9,8 @@ from typing import Any
 from tune_ssl.references import LARGEST_POOL
 from tune_ssl.text import duration, method_text, percent
 from tune_ssl.views.judged import (
+    NAMED_BY_THESE,
+    collapse_warnings,
     conditions_text,
     diverged_warnings,
     format_figures,
@@ -81,7 +83,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     times = f"{searches} x {draws}" if searches > 1 else f"{draws}"
     told = [
         f"Winner by the validation of {times} retrainings, named before the test set was opened: "
-        f"{result['winner']}{_found(winner)}.",
+        f"{result['winner']}{_found(winner)}. {NAMED_BY_THESE}",
         f"Test: {test['images']} images of {test['dataset']}, opening {test['opening']}; {result['labels']} labels to "
         f"train + {result['validation_images']} to choose. Intervals cover draws of labels, seeds and test images; "
         "groups, differences and verdicts are paired and hold together over the table; cells that share a "
@@ -96,6 +98,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         )
     told += [*_could_tell(result), *conditions_text(result)]
     told += diverged_warnings(result["cells"], searches * draws)
+    told += collapse_warnings({row["name"]: row["searched"] for row in result["cells"]})
     told += [
         f"warning: {name} is left out: a search of it has no trial of full length."
         for name in result["left_out"]

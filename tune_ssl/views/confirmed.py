@@ -7,6 +7,8 @@ from typing import Any
 
 from tune_ssl.text import method_text, percent
 from tune_ssl.views.judged import (
+    NAMED_BY_THESE,
+    collapse_warnings,
     conditions_text,
     diverged_warnings,
     format_figures,
@@ -63,7 +65,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     winner = next(row for row in result["configurations"] if row["name"] == result["winner"])
     told = [
         f"Winner by the validation of {result['draws']} retrainings, named before the test set was opened: "
-        f"{result['winner']}, {_method(winner)}.",
+        f"{result['winner']}, {_method(winner)}. {NAMED_BY_THESE}",
         f"Test: {test['images']} images of {test['dataset']}, opening {test['opening']}. Intervals cover draws "
         "of labels, seeds and test images; differences are paired and hold together; "
         f"{result['caption']}.",
@@ -73,6 +75,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         told.append(_optimism_text(optimism, test["opening"]))
     told += conditions_text(result)
     told += diverged_warnings(result["configurations"], result["draws"])
+    told += collapse_warnings({row["name"]: [row] for row in result["configurations"]})
     return told + opening_warnings(test["opening"])
 
 

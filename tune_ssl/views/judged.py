@@ -8,11 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tune_ssl.text import times
+from tune_ssl.statistics.repeats import COLLAPSE, collapsed
+from tune_ssl.text import percent, times
 from tune_ssl.views.messages import say
 from tune_ssl.views.tables import metric_name
 
@@ -121,6 +123,38 @@ def diverged_warnings(rows: Sequence[Mapping[str, Any]], retrainings: int) -> li
         for row in rows
         if row["diverged"]
     ]
+
+
+def collapse_warnings(named: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Return a warning where a configuration's retrainings collapse on few draws.
+
+    Args:
+        named: configurations by name, each with its ``retrainings``; those of several searches one after the other.
+    """
+    told = []
+    for name, searches in named.items():
+        worst, count, of = 1.0, 0, 0
+        for search in searches:
+            accuracies = np.array([line["test_accuracy"] for line in search["retrainings"]])
+            of += len(accuracies)
+            if collapsed(accuracies).any():
+                count += int(collapsed(accuracies).sum())
+                worst = min(worst, float(accuracies.min()))
+        if count:
+            told.append(f"{name} {count} of {of} (worst {percent(worst)})")
+    if not told:
+        return []
+    return [
+        f"warning: retrainings that lie more than {100 * COLLAPSE:.0f} points below the median of their "
+        f"configuration's: {', '.join(told)}. Where one collapses on few draws, what is claimed of it is false more "
+        "often than intervals say (docs/statistics.md, on real retrainings)."
+    ]
+
+
+NAMED_BY_THESE = (
+    "Its own figure is a little high and its interval short, because these retrainings named it; differences allow "
+    "for it."
+)
 
 
 def opening_warnings(opening: int) -> list[str]:

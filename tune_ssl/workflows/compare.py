@@ -716,7 +716,8 @@ def _bill(comparison: Comparison, directory: RunDirectory, shared: SplitImages) 
     if seeds < FEWEST_TO_SEE_A_COLLAPSE and len(cells) > 2 and repeats == 1:
         lines.append(
             f"warning: a method that collapses on one draw in five may show none of it in {seeds} retrainings, and "
-            f"then tables claim falsely more often than they say; {FEWEST_TO_SEE_A_COLLAPSE} --seeds nearly hold."
+            f"then tables claim falsely more often than they say; with {FEWEST_TO_SEE_A_COLLAPSE} --seeds it nearly always "
+            "shows, and the table names it."
         )
     counted = repeats if repeats > 1 else seeds
     if is_indicative(counted):
