@@ -133,7 +133,13 @@ def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
         training = places.get(_digest(test.images[index].transpose(1, 2, 0)))
         if training is not None:
             seen[index] = _reason(data_dir, path, _same_as(data_dir, training))
-    return dataclasses.replace(test, seen=seen)
+    named = [
+        f"{class_names[label]} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for (path, label), file in zip(files.used, read, strict=True)
+        if not isinstance(file, str)
+    ]
+    files_sha256 = hashlib.sha256("\n".join(sorted(named)).encode()).hexdigest()
+    return dataclasses.replace(test, seen=seen, files_sha256=files_sha256)
 
 
 def check_test_folder(data_dir: Path) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ class LabeledImages:
 
     ``images`` (N, channels, height, width) uint8; ``labels`` (N,) int64 in [0, C), or -1 where
     a source has no label; ``skipped`` names files that are not used, with the reason; ``seen`` says
-    the same of test images, by their place, that are among those to train on.
+    the same of test images, by their place, that are among those to train on; ``files_sha256`` names test files,
+    whatever size they were brought to.
     """
 
     images: Images
@@ -33,6 +34,7 @@ class LabeledImages:
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     seen: Mapping[int, str] = field(default_factory=dict)
+    files_sha256: str | None = None
 
     @property
     def num_classes(self) -> int:

@@ -839,6 +839,19 @@ class TestRepeated:
             4: f"test/cat/e.png: {same} labeled/cat/a.png",
         }
 
+    def test_test_files_are_the_same_set_at_every_size(self, tmp_path):
+        for name, value in (("cat", 1), ("dog", 2)):
+            put(tmp_path / "train" / name / "a.png", value)
+            put(tmp_path / "test" / name / "a.png", noise("RGB"))
+        found = {load_test_images(tmp_path, size).files_sha256 for size in (8, SIDE, 2 * SIDE)}
+        (tmp_path / "test" / "cat" / "a.png").rename(tmp_path / "test" / "cat" / "z.png")
+        found.add(load_test_images(tmp_path, SIDE).files_sha256)
+        (same,) = found
+        put(tmp_path / "test" / "dog" / "a.png", 7)
+        other = load_test_images(tmp_path, SIDE).files_sha256
+        (tmp_path / "test" / "dog" / "a.png").rename(tmp_path / "test" / "cat" / "b.png")
+        assert len({same, other, load_test_images(tmp_path, SIDE).files_sha256}) == 3
+
     def test_it_judges_nothing_and_what_is_left_is_said(self, tmp_path):
         for name, value in (("cat", 1), ("dog", 2)):
             put(tmp_path / "train" / name / "a.png", value)

@@ -875,6 +875,17 @@ class TestView:
         assert {row["opening"] for row in rows} == {"1"}
         assert float(rows[0]["test.mean"]) == result["cells"][0]["test"]["mean"]
 
+    def test_configurations_that_collapse_on_few_draws_are_named(self, result):
+        lines = [one for row in result["cells"] for one in row["searched"][0]["retrainings"]]
+        for line in lines:
+            line["test_accuracy"] = 0.8
+        assert not any("below the median" in note for note in view.notes(result))
+        name = result["cells"][1]["name"]
+        result["cells"][1]["searched"][0]["retrainings"][2]["test_accuracy"] = 0.599
+        (said,) = [note for note in view.notes(result) if "below the median" in note]
+        assert "more than 20 points" in said
+        assert f": {name} 1 of 3 (worst 59.9 %). Where one" in said
+
     def test_warnings_are_printed(self, result):
         result["left_out"] = ["vat / js"]
         result["cells"][0]["diverged"] = 2

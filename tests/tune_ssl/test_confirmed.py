@@ -52,6 +52,17 @@ def test_of_several_methods_each_row_names_its_own(printed):
     ]
 
 
+def test_a_configuration_that_collapses_on_few_draws_is_named(printed):
+    found = result()
+    assert "below the median" not in printed(found)
+    for row in found["configurations"]:
+        for line in row["retrainings"]:
+            line["test_accuracy"] = 0.8
+    found["configurations"][1]["retrainings"][0]["test_accuracy"] = 0.3
+    assert "published default 1 of 4 (worst 30.0 %)" in printed(found)
+    assert "because these retrainings named it" in printed(found)
+
+
 def test_a_narrow_terminal_cuts_no_figure(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
     confirmed.print_confirmed(result())

@@ -164,3 +164,6 @@ def test_a_fingerprint_is_of_images_and_labels(trained, monkeypatch):
     ):
         monkeypatch.setattr(sealed, "_test", changed)
         assert sealed._opened().sha256 != before.sha256
+        of_files = dataclasses.replace(changed, files_sha256="f" * 64)
+        monkeypatch.setattr(sealed, "_test", of_files)
+        assert sealed._opened().sha256 == "f" * 64, "whatever size its files were brought to"
