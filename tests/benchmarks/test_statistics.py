@@ -188,10 +188,21 @@ def test_the_page_s_figures_of_real_retrainings_are_those_of_the_record():
         ]
         assert (
             f"| {row['bank'][-2:]} | {row['draws']} | {np.median(covered):.2f} | {covered[0]:.2f} | "
-            f"{row['pairs']:.2f} | {row['whole_tables']:.2f} | {row['false_tables']:.3f} | "
+            f"{row['winner']['covered']:.2f}, {100 * row['winner']['too_high']:+.1f} | "
+            f"{row['pairs']:.2f} | {row['whole_tables']:.2f} | {row['steady']:.2f} | {row['false_tables']:.3f} | "
             f"{row['wrong_tables']:.4f} | {' / '.join(shares)} |"
         ) in page
     words = " ".join(page.split())
+    steady = [f"{row['steady']:.2f}"[1:] for row in rows]
+    assert "in {}, {} and {}: so a table".format(*steady[:3]) in words
+    assert {name.split(" / ")[0] for row in rows for name in row["collapsing"]} == {"ict"}
+    assert [len(row["collapsing"]) for row in rows] == [3, 3, 3, 0, 0, 0]
+    covered = [f"{row['winner']['covered']:.2f}"[1:] for row in rows]
+    too_high = [f"{100 * row['winner']['too_high']:.1f}" for row in rows]
+    assert "covers in {}, {} and {} at 20 labels".format(*covered[:3]) in words
+    assert "shown {}, {} and {} points too high".format(*too_high[:3]) in words
+    assert "and in {}, {} and {} at 50".format(*covered[3:]) in words
+    assert max(map(float, too_high[3:])) == 0.2
     at_20, at_50 = ([1 - row["whole_tables"] for row in rows if row["bank"] == b] for b in BANKS)
     few, some, many = (f"{share:.2f}"[1:] for share in at_20)
     assert f"in {few}, {some} and {many}** at S = 5, 10, 20" in words
