@@ -87,6 +87,12 @@ class SearchedCell:
         """The cell's name as part of a path."""
         return self.name.replace(" / ", "-")
 
+    def used_up(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Return whether a search with these trials has had its budget."""
+        if sum(trial.state.is_finished() for trial in trials) >= self.trials:
+            return True
+        return self.device_seconds is not None and device_seconds(trials) >= self.device_seconds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -168,6 +174,11 @@ class Comparison:
     def folder(self, cell: SearchedCell, repeat: int) -> str:
         """Return the path of one search below the comparison's folder."""
         return f"{CELLS}/{cell.folder}" + (f"-search-{repeat + 1}" if self.repeats > 1 else "")
+
+    def cell_at(self, folder: str) -> SearchedCell | None:
+        """Return the cell of a search by its path below the comparison's folder; None where there is no such."""
+        paths = {self.folder(cell, repeat): cell for repeat, cell in self.searches()}
+        return paths.get(folder)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values that ``from_mapping`` reads back."""

@@ -33,9 +33,10 @@ from tune_ssl.run import RunDirectory, run_lock, write_yaml
 from tune_ssl.study import SECONDS, WITHOUT_PROGRESS, read_trials
 from tune_ssl.trial import pack_correct
 from tune_ssl.views import compared as view
+from tune_ssl.views import tables
 from tune_ssl.views.judged import interval_text
 from tune_ssl.workflows import compare as workflow
-from tune_ssl.workflows import plan, retrain
+from tune_ssl.workflows import confirm, plan, results, retrain
 from tune_ssl.workflows import search as search_workflow
 from tune_ssl.workflows.driving import (
     ALL_FAILED,
@@ -203,8 +204,6 @@ class TestRun:
             assert [one["split_seed"] for one in found["retrainings"]] == [1000, 1001, 1002]
 
     def test_a_cell_is_an_ordinary_run(self, comparing):
-        from tune_ssl.workflows import results
-
         it = comparing()
         it()
         run = RunDirectory.open("it/cells/mean_teacher-mse", str(it.output))
@@ -394,6 +393,25 @@ class TestBudgetInDeviceTime:
             assert 100.0 <= spent < 120.0  # two slots, slices of five seconds
         assert it().exit_code == DONE
         assert it.driven == []
+
+    def test_a_cell_that_used_it_up_is_told_as_done(self, comparing, capsys, monkeypatch):
+        it = comparing(budget_per_cell=100.0)
+        it.engine(interrupted_after=(1, 4))
+        workflow.compare(it.prepared(), Invocation(), Console(file=io.StringIO()))
+        cell = RunDirectory(it.directory.path / CELLS[0])
+        tables.print_status(results.status(cell))
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "of 1 min 40 s" in shown
+        assert f"nobody drives it now; continue with: tune-ssl resume {it.directory.path}" in shown
+        it()
+        tables.print_status(results.status(cell))
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "nobody drives" not in shown
+        assert "10000" not in shown
+        assert "of 1 min 40 s" in shown
+        monkeypatch.setattr(confirm, "draw_images", draws_of)
+        bill = confirm.prepare_confirm(cell, confirm.Wishes(seeds=3), here=True).bill
+        assert not any("can be resumed" in line for line in bill)
 
     def test_too_little_for_a_training_of_the_control_ends_all_and_a_larger_one_goes_on(
         self, comparing

@@ -125,13 +125,16 @@ def _error_text(reshuffled: bool) -> str:
 def print_status(status: Status) -> None:
     """Print where a run stands on stdout."""
     console, counts = Console(), status.counts
+    asked, time = f" of {counts.asked}", duration(status.device_seconds)
+    if status.device_seconds_budget is not None:
+        asked, time = "", f"{time} of {duration(status.device_seconds_budget)}"
     say(
         console,
-        f"{status.name}: {counts.finished} of {counts.asked} finished ({counts.complete} complete, "
+        f"{status.name}: {counts.finished}{asked} finished ({counts.complete} complete, "
         f"{counts.pruned} pruned, {counts.failed} failed), {counts.running} running, "
-        f"{counts.waiting} waiting; device time {duration(status.device_seconds)}",
+        f"{counts.waiting} waiting; device time {time}",
     )
-    if status.driver is None and counts.finished < counts.asked:
+    if status.driver is None and not status.done:
         say(console, f"nobody drives it now; continue with: tune-ssl resume {status.resumed_by}")
     running = "is running" if status.driver is not None else "was running when its driver was lost"
     for trial in status.running:

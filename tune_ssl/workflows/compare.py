@@ -56,7 +56,7 @@ from tune_ssl.run import (
 )
 from tune_ssl.statistics.repeats import FEWEST_TRUSTED, is_indicative
 from tune_ssl.storage import absolute_root
-from tune_ssl.study import device_seconds, read_trials
+from tune_ssl.study import read_trials
 from tune_ssl.text import duration
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.confirm import DEFAULT_SEEDS, OTHER_SEEDS
@@ -556,10 +556,7 @@ def _is_done(own: RunDirectory, cell: SearchedCell) -> bool:
     """Return whether a search has used up its budget."""
     if not own.config_path.exists() or not own.has_trials():
         return False
-    trials = read_trials(own.journal_path)[0]
-    if sum(trial.state.is_finished() for trial in trials) >= cell.trials:
-        return True
-    return cell.device_seconds is not None and device_seconds(trials) >= cell.device_seconds
+    return cell.used_up(read_trials(own.journal_path)[0])
 
 
 def _with_absolute_places(settings: RunConfig) -> RunConfig:

@@ -32,13 +32,13 @@ from tune_ssl.retraining import (
 from tune_ssl.run import RunConfig, RunDirectory, check_run_name, whole_of
 from tune_ssl.statistics.repeats import FEWEST_TRUSTED, check_retrainings, is_indicative
 from tune_ssl.storage import root_below
-from tune_ssl.study import RESULT
+from tune_ssl.study import RESULT, Counts, count
 from tune_ssl.text import duration, times
 from tune_ssl.trial import DIVISION
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import Invocation
 from tune_ssl.workflows.plan import on_cluster, placed, slots_here
-from tune_ssl.workflows.results import read_run
+from tune_ssl.workflows.results import cell_of, is_done, read_run
 from tune_ssl.workflows.retrain import Retrained, RetrainingJob, draw_images, retrain
 
 DEFAULT_TOP = 3
@@ -134,7 +134,7 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
         fresh=fresh,
         bill=[
             *_bill(retrainings, here),
-            *_warnings(retrainings, config.trials, trials, wishes.top),
+            *_warnings(retrainings, search, count(trials, config.trials), trials, wishes.top),
         ],
     )
 
@@ -345,7 +345,11 @@ def _bill(retrainings: Retrainings, here: bool) -> list[str]:
 
 
 def _warnings(
-    retrainings: Retrainings, asked: int, trials: Sequence[FrozenTrial], top: int
+    retrainings: Retrainings,
+    search: RunDirectory,
+    counts: Counts,
+    trials: Sequence[FrozenTrial],
+    top: int,
 ) -> list[str]:
     """Return what a reader of the bill should know: less is confirmed, or trusted, than it seems."""
     told = []
@@ -365,10 +369,9 @@ def _warnings(
         told.append(
             "warning: no published default was trained to the end, so the search's optimism stays unknown."
         )
-    finished = sum(trial.state.is_finished() for trial in trials)
-    if finished < asked:
+    if not is_done(cell_of(search), counts, trials):
         told.append(
-            f"warning: the search has finished {finished} of {asked} trials; it can be resumed."
+            f"warning: the search has finished {counts.finished} of {counts.asked} trials; it can be resumed."
         )
     return told
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -15,9 +15,12 @@ from ssl_core.errors import UserError
 from ssl_core.names import ALGORITHM_NAMES, SEARCHED_DIVERGENCE_NAMES
 from ssl_core.published import PUBLISHED, published_divergence
 from tune_ssl.retraining import holds_retrainings, read_retrainings
-from tune_ssl.run import RunConfig, RunDirectory, whole_of
+from tune_ssl.run import COMPARISON, RunConfig, RunDirectory, read_yaml_mapping, whole_of
 from tune_ssl.study import RESULT, Counts, count, device_seconds, is_running, read_trials, why_held
 from tune_ssl.views.export import export_records
+
+if TYPE_CHECKING:
+    from tune_ssl.comparison import SearchedCell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,8 @@ class Status:
     ``resumed_by`` is the run to resume for it, a comparison's for its parts; ``driver`` who drives it
     now, None if nobody does; ``memory_megabytes`` the most that the process of a complete trial took,
     images and libraries included, ``gpu_megabytes`` the most that one took of its GPU; ``retrains`` the
-    search whose best it retrains, None for a search.
+    search whose best it retrains, None for a search; ``device_seconds_budget`` the device time after which it ends, None
+    where trials are counted; ``done`` whether nothing is left to do.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Status:
     memory_megabytes: int | None = None
     gpu_megabytes: int | None = None
     retrains: str | None = None
+    device_seconds_budget: float | None = None
+    done: bool = False
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain values."""
@@ -62,11 +68,15 @@ def status(directory: RunDirectory) -> Status:
     else:
         config, trials, attributes = read_run(directory)
         best = export_records(config, trials, attributes["num_classes"], top=1)
+    counts = count(trials, config.trials)
+    cell = cell_of(directory)
     return Status(
         name=directory.name,
         resumed_by=str(whole_of(directory).path),
-        counts=count(trials, config.trials),
+        counts=counts,
         device_seconds=device_seconds(trials),
+        device_seconds_budget=None if cell is None else cell.device_seconds,
+        done=is_done(cell, counts, trials),
         running=[_progress(trial) for trial in trials if is_running(trial)],
         failed=[
             {"trial": trial.number, "reason": trial.user_attrs.get("reason")}
@@ -84,6 +94,26 @@ def status(directory: RunDirectory) -> Status:
         memory_megabytes=_most(trials, "memory_megabytes"),
         gpu_megabytes=_most(trials, "gpu_megabytes"),
     )
+
+
+def cell_of(directory: RunDirectory) -> SearchedCell | None:
+    """Return the cell of a comparison that a run searches, which says what budget it has; None for any other run.
+
+    Raises:
+        UserError: the comparison's settings are damaged.
+    """
+    from tune_ssl.comparison import Comparison
+
+    whole = whole_of(directory)
+    if whole is directory:
+        return None
+    comparison = Comparison.from_mapping(read_yaml_mapping(whole.path / COMPARISON))
+    return comparison.cell_at(str(directory.path.relative_to(whole.path)))
+
+
+def is_done(cell: SearchedCell | None, counts: Counts, trials: Sequence[FrozenTrial]) -> bool:
+    """Return whether a run has nothing left to do; a ``cell``, where it is one, says what its budget is."""
+    return counts.finished >= counts.asked if cell is None else cell.used_up(trials)
 
 
 def _most(trials: Sequence[FrozenTrial], name: str) -> int | None:
