@@ -91,6 +91,7 @@ class StudySpace:
         divergences: those to choose from; empty for each method's published one.
         num_classes, max_steps, first_rung, optimizer, entropy_weight, weight_decay, ramp_fraction: see
             ``SpaceContext``.
+            Supervised training, beside others, has neither a divergence nor entropy minimisation.
         setting: the column of published values, ``cifar10`` or ``svhn``.
         published_from: a source whose published values are preferred, see ``ssl_core.published``.
 
@@ -122,10 +123,10 @@ class StudySpace:
                 f"divergence {self.divergences[0]!r} was given with supervised; allowed: none, it compares "
                 "no two predictions; leave --divergence out."
             )
-        if "supervised" in self.algorithms and self.entropy_weight != 0.0:
+        if self.algorithms == ("supervised",) and self.entropy_weight != 0.0:
             raise UserError(
                 "entropy minimisation was asked for with supervised; allowed: semi-supervised methods, "
-                "because it would use the unlabeled images; leave --entropy-min or supervised out."
+                "because it would use the unlabeled images; leave --entropy-min out."
             )
 
     def cells(self) -> Iterator[tuple[str, str | None]]:
@@ -174,7 +175,7 @@ class StudySpace:
             max_steps=self.max_steps,
             first_rung=self.first_rung,
             optimizer=self.optimizer,
-            entropy_weight=self.entropy_weight,
+            entropy_weight=0.0 if algorithm == "supervised" else self.entropy_weight,
             weight_decay=self.weight_decay,
             ramp_fraction=self.ramp_fraction,
         )

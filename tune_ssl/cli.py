@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -163,6 +163,13 @@ DivergenceOption = Annotated[
         autocompletion=_complete_divergences,
         rich_help_panel=SEARCHED,
         show_default=False,
+    ),
+]
+EntropyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Weight of entropy minimisation, or the word search; supervised has none. \\[default: 0]",
+        rich_help_panel=SEARCHED,
     ),
 ]
 DatasetOption = Annotated[
@@ -401,13 +408,7 @@ def search(
         OptionalInt,
         typer.Option(help="Trials that shall finish. \\[default: 50]", rich_help_panel=SEARCHED),
     ] = None,
-    entropy_min: Annotated[
-        str | None,
-        typer.Option(
-            help="Weight of entropy minimisation, or the word search. \\[default: 0]",
-            rich_help_panel=SEARCHED,
-        ),
-    ] = None,
+    entropy_min: EntropyOption = None,
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     labels: LabelsOption = None,
@@ -478,8 +479,7 @@ def search(
     result_format: TableFormat = "table",
 ) -> None:
     """Search for the best configuration of one or several methods (the default command)."""
-    entropy = _number_or("search", "entropy-min", entropy_min, "0.1")
-    flags = _settings_given(locals()) | {"entropy_min": entropy}
+    flags = _settings_given(locals())
     _check_names(flags)
     from tune_ssl.run import RunDirectory
     from tune_ssl.workflows.settings import settings_from
@@ -514,7 +514,7 @@ def resume(
     time_limit: TimeLimitOption = None,
     device_hours: DeviceHoursOption = None,
     steal_lock: StealLockOption = False,
-    result_format: TableFormat = "table",
+    result_format: CompareFormat = "table",
 ) -> None:
     """Continue a run that was interrupted, or extend one that is done; or a confirmation, a comparison."""
     from tune_ssl.retraining import holds_retrainings
@@ -530,7 +530,9 @@ def resume(
         _tell(f"{directory.path} is a part of comparison {whole.name!r}, which goes on as a whole.")
         _resume_compare(whole, invocation, trials, concurrency, data_dir, result_format)
     if holds_retrainings(directory):
+        _check_form(result_format, ConfirmFormat, "a confirmation")
         _resume_confirm(directory, invocation, trials, concurrency, data_dir, result_format)
+    _check_form(result_format, TableFormat, "a search")
     from tune_ssl.workflows import search as workflow
 
     outcome = workflow.resume(
@@ -777,6 +779,7 @@ def compare(
             rich_help_panel=SEARCHED,
         ),
     ] = 1,
+    entropy_min: EntropyOption = None,
     seeds: Annotated[
         OptionalInt,
         typer.Option(
@@ -1075,7 +1078,9 @@ def _check_names(flags: dict[str, Any]) -> None:
 def _settings_given(parameters: dict[str, Any]) -> dict[str, Any]:
     """Return those of a command's parameters that are settings a search and a comparison share."""
     share = _number_or("auto", "gpus-per-trial", parameters["gpus_per_trial"], "0.5")
-    return {name: parameters[name] for name in SHARED_SETTINGS} | {"gpus_per_trial": share}
+    entropy = _number_or("search", "entropy-min", parameters["entropy_min"], "0.1")
+    given = {name: parameters[name] for name in SHARED_SETTINGS}
+    return given | {"gpus_per_trial": share, "entropy_min": entropy}
 
 
 def _number_or(word: str, name: str, given: str | None, example: str) -> float | str | None:
@@ -1179,6 +1184,19 @@ def _write_lines(lines: list[str], result_format: str) -> None:
         name, colon, text = line.partition(": ")
         told.setdefault(name if colon else "note", []).append(text if colon else line)
     _print_json({name: own[0] if len(own) == 1 else own for name, own in told.items()})
+
+
+def _check_form(given: str, form: Any, what: str) -> None:
+    """Raise UserError where results of that kind have no such form.
+
+    Args:
+        form: the option whose values they have.
+    """
+    allowed = get_args(get_args(form)[0])
+    if given not in allowed:
+        raise UserError(
+            f"format is {given!r} with {what}; allowed: {', '.join(allowed)}; give one of these."
+        )
 
 
 def _resume_confirm(

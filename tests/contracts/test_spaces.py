@@ -384,12 +384,26 @@ def test_tpe_models_every_parameter_of_the_joint_study_in_groups(monkeypatch):
         (lambda: study_space("pseudo_label", "ict", divergences=("mse", "reverse_kl")), "one-hot"),
         (lambda: study_space("supervised", divergences=("mse",)), "compares no two predictions"),
         (lambda: study_space("supervised", entropy_weight=0.1), "would use the unlabeled images"),
-        (lambda: study_space("supervised", "vat", entropy_weight=None), "unlabeled images"),
+        (lambda: study_space("supervised", entropy_weight=None), "unlabeled images"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_with_the_reason(space, message):
     with pytest.raises(UserError, match=message):
         space()
+
+
+@pytest.mark.parametrize("weight", [0.1, None])
+def test_of_several_methods_supervised_alone_has_no_entropy_minimisation(weight):
+    space = study_space("supervised", "vat", entropy_weight=weight)
+    study, seen = random_study(), {}
+    for _ in range(20):
+        suggestion = space.suggest(study.ask())
+        seen.setdefault(suggestion.algorithm, []).append(suggestion.parameters)
+        TrainingConfig.from_record({**vars(suggestion), "num_labels": 20, "max_steps": 450})
+    assert not any("entropy_weight" in own for own in seen["supervised"])
+    assert all(own["entropy_weight"] > 0 for own in seen["vat"])
+    for default in space.defaults():
+        space.suggest(FixedTrial(default.params))
 
 
 def test_a_configuration_that_names_only_some_values_takes_the_published_rest():

@@ -169,7 +169,7 @@ class TestBadSearch:
             ((*SEARCH, "--dataset", "folder", "--data-dir", "nowhere"), "is no folder"),
             (("--alg", "supervised", "--divergence", "mse"), "supervised"),
             (("--alg", "pl", "--divergence", "reverse_kl"), "reverse_kl"),
-            (("--alg", "any", "--entropy-min", "0.1"), "supervised"),
+            (("--alg", "supervised", "--entropy-min", "0.1"), "supervised"),
         ],
     )
     def test_a_bad_value_is_named_with_what_is_allowed(self, refused, arguments, words):
@@ -284,6 +284,7 @@ class TestBadRun:
             (("export", "ict", "-o", "file/best.yaml"), "cannot be written"),
             (("export", "ict", "-o", "runs"), "cannot be written"),
             (("resume", "ict", "--trials", "0"), "trials is 0"),
+            (("resume", "ict", "--format", "csv"), "format is 'csv' with a search; allowed: table"),
             (("resume", "ict", "--concurrency", "0"), "concurrency is 0"),
             (("resume", "ict", "--time-limit", "soon"), "time-limit is 'soon'"),
             (("resume", "ict", "--device-hours", "-1"), "device-hours is -1"),

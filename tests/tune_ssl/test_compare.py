@@ -626,6 +626,9 @@ class TestCommand:
         assert json.loads(out)["control"] == "supervised"
         assert "cell 2 of 2: mean_teacher / mse, 4 trials" in err
         assert command("resume", "it", "--format", "json")[:2] == (0, out)
+        code, out, _ = command("resume", "it", "--format", "latex")
+        assert code == 0
+        assert out.startswith(r"\begin{table}")
 
     @pytest.mark.parametrize("part", [1, 2, 3])
     def test_resumed_by_a_part_it_goes_on_as_a_whole(self, command, comparing, part):

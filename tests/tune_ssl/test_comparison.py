@@ -135,6 +135,17 @@ class TestCells:
         assert plan.folder(cell, 2) == "cells/ict-kl-search-3"
         assert comparison().folder(cell, 0) == "cells/ict-kl"
 
+    def test_entropy_minimisation_is_of_all_but_the_control(self):
+        plan = comparison(alg=("supervised", "ict"))
+        plan = dataclasses.replace(
+            plan, settings=dataclasses.replace(plan.settings, entropy_min=0.1)
+        )
+        found = [plan.search_settings(cell, 0) for cell in plan.cells()]
+        assert [one.entropy_min for one in found] == [0.0, 0.1]
+        winners = [configuration("supervised"), configuration("ict / mse")]
+        table = judging.table(plan, winners, found[0], storage=None, origin="it")
+        assert table.settings.entropy_min == 0.1
+
     def test_it_is_read_back_equal(self):
         plan = comparison(divergence=("mse", "kl"), claim="methods", repeats=3)
         assert Comparison.from_mapping(json.loads(json.dumps(plan.to_mapping()))) == plan

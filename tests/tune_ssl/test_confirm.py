@@ -518,6 +518,10 @@ class TestCommand:
         folder = "search/confirm/top2-seeds3"
         assert command(*self.SMALL, "--format", "json")[:2] == (0, first)
         assert command("resume", folder, "--format", "json")[:2] == (0, first)
+        assert command("resume", folder, "--format", "markdown")[1].startswith("| configuration |")
+        code, _, err = command("resume", folder, "--format", "latex")
+        assert code == 2
+        assert "format is 'latex' with a confirmation; allowed: table, json, csv, markdown" in err
         assert len(confirming.openings()) == 1
         assert "9 of 9 finished" in command("status", folder)[1]
 

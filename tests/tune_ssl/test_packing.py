@@ -226,10 +226,11 @@ class TestSearch:
 
     @pytest.mark.parametrize(("asked", "weight"), [("search", 1.0), (0.3, 0.3), (0.0, None)])
     def test_a_pass_for_entropy_is_measured_where_trials_take_one(self, monkeypatch, asked, weight):
-        found = {"ict": measured([10.0])[0]}
-        _, given, _ = self.share(monkeypatch, found, entropy_min=asked)
+        found = {"supervised": measured([10.0])[0], "ict": measured([10.0])[0]}
+        asked_for = {"alg": ("supervised", "ict"), "entropy_min": asked}
+        _, given, _ = self.share(monkeypatch, found, **asked_for)
         parameters = [record["parameters"].get("entropy_weight") for record in given["records"]]
-        assert parameters == [weight]
+        assert parameters == [None, weight]
 
     def test_a_failure_says_what_to_do(self, monkeypatch):
         with pytest.raises(UserError, match=r"auto, and no driver; .*--gpus-per-trial 1"):

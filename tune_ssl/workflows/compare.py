@@ -362,7 +362,10 @@ class _Searches:
         decided = self._as_begun()
         if decided is not None:
             return decided
-        every = dataclasses.replace(settings, alg=self._comparison.settings.alg, divergence=())
+        asked = self._comparison.settings
+        every = dataclasses.replace(
+            settings, alg=asked.alg, divergence=(), entropy_min=asked.entropy_min
+        )
         cluster = self._cluster.for_images(shared.images.nbytes)
         job = SearchJob(settings=every, shared=shared).on_cluster(cluster, self._console)
         return _of_the_machine(job.settings)

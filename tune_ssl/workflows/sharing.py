@@ -59,6 +59,6 @@ def _shape_record(config: RunConfig, algorithm: str) -> dict[str, Any]:
     """Return a training that takes as long as a method's trials do."""
     weight = 1.0 if config.entropy_min == SEARCHED else float(config.entropy_min)
     # With such a weight some methods take a pass more.
-    parameters = {"entropy_weight": weight} if weight else {}
+    parameters = {"entropy_weight": weight} if weight and algorithm != "supervised" else {}
     suggestion = Suggestion(algorithm=algorithm, divergence=None, parameters=parameters)
     return config.trial_record(suggestion, config.seed) | {"max_steps": LONGER_THAN_MEASURED}
