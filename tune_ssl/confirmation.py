@@ -213,7 +213,11 @@ def outcomes(retrainings: Retrainings, name: str, test: OpenedTest, balanced: bo
 
 
 def _cells(tables: Mapping[str, Floats], winner: str) -> dict[str, Cell]:
-    """Return each configuration's figures; differences are from the winner, and hold together."""
+    """Return each configuration's figures; differences are from the winner, and hold together.
+
+    Half of the error is spent on pairs that are not printed: the winner was named by these retrainings, and whichever
+    of up to four was named, differences from it hold together.
+    """
     if len(tables) == 1:
         alone = crossed_interval(tables[winner])
         return {winner: Cell(name=winner, accuracy=alone, letters=("a",), against_control=None)}

@@ -188,12 +188,12 @@ def _measured(weights: StoredWeights) -> str:
     except DamagedFileError as error:
         raise UserError(
             f"weights {name} are not those the retraining stored; allowed: the file as it was; restore it, or "
-            "confirm under another --name."
+            "have everything retrained."
         ) from error
     except OSError as error:
         raise UserError(
             f"weights {name} cannot be read ({error}); allowed: the file a retraining stored; restore it, or "
-            "confirm under another --name."
+            "have everything retrained."
         ) from error
     evaluation = classified(data, _judging(), _device(), Path(name).name)
     return pack_correct(evaluation.correct)

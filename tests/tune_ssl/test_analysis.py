@@ -287,6 +287,9 @@ class TestCommand:
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(json.dumps(result))
         done = self.run(searched.directory.path, "--format", "markdown")
+        alone = result | {"configurations": result["configurations"][1:]}
+        (folder / "result.json").write_text(json.dumps(alone))
+        default_alone = self.run(searched.directory.path, "--format", "markdown")
         (folder / "result.json").write_text(json.dumps({"folds": 5, "configurations": []}))
         folds = self.run(searched.directory.path, "--format", "markdown")
         (folder / "result.json").write_text("{")
@@ -294,6 +297,8 @@ class TestCommand:
         (folder / "result.json").unlink()
         assert "On 2 of 3 fresh draws of labels the published default was best" in done.output
         assert "test, opening 2" in done.output
+        assert "Confirmation" in default_alone.output
+        assert "was best" not in default_alone.output, "beside no other"
         assert folds.exit_code == 0, "a cross-validation lies there, too, and opened no test image"
         assert "Confirmation" not in folds.output
         assert "cannot be read" in str(damaged.exception)

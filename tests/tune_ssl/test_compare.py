@@ -503,6 +503,15 @@ class TestRefused:
         with pytest.raises(UserError, match="has 3 trials and its budget is 4"):
             it()
 
+    def test_a_winner_that_was_written_otherwise(self, comparing):
+        it = comparing()
+        it()
+        path = it.own.path / "winner.json"
+        path.write_text(path.read_text().replace('"winner": "', '"winner": "another '))
+        remedy = f"remove {it.own.path} and resume {it.directory.path}, whose searches are kept"
+        with pytest.raises(UserError, match=f"names another winner .*{remedy}"):
+            it()
+
     @pytest.mark.parametrize("interrupted_after", [None, (3, 0), (3, 2), (2, 0)])
     @pytest.mark.parametrize("what", ["pixels", "labels"])
     def test_other_images_than_it_began_with(self, comparing, interrupted_after, what):

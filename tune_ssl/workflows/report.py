@@ -92,7 +92,7 @@ def _confirmation(name: str, result: dict[str, Any]) -> dict[str, Any]:
         ],
         "opening": result["test"]["opening"],
     }
-    if default is not None:
+    if default is not None and len(rows) > 1:
         told["default"] = default["name"]
         told["default_first"] = sum(
             mine >= max(others)
@@ -101,7 +101,6 @@ def _confirmation(name: str, result: dict[str, Any]) -> dict[str, Any]:
                 *(_validations(row) for row in rows if row is not default),
                 strict=True,
             )
-            if others
         )
     return told
 

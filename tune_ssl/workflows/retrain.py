@@ -49,7 +49,7 @@ from tune_ssl.cross_validation import cross_validation
 from tune_ssl.journal import RunJournal
 from tune_ssl.ledger import count_opening
 from tune_ssl.retraining import Retrainings, write_retrainings
-from tune_ssl.run import AUTO, RunConfig, RunDirectory, run_lock
+from tune_ssl.run import AUTO, RunConfig, RunDirectory, run_lock, whole_of
 from tune_ssl.sealed import SealedImages, SealedTest, StoredWeights, sealed_test
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import RESULT, SearchStudy, read_trials
@@ -354,8 +354,16 @@ def _check_table(
     if before["table"] != now["table"]:
         raise UserError(
             f"the configurations or draws of {directory.name!r} have changed; allowed: those it began with; "
-            "restore its config.yaml, or confirm under another --name."
+            f"restore its config.yaml, or {_anew(directory)}."
         )
+
+
+def _anew(directory: RunDirectory) -> str:
+    """Return how retrainings are begun anew: a confirmation's, or those of a comparison."""
+    whole = whole_of(directory)
+    if whole is directory:
+        return "confirm under another --name"
+    return f"remove {directory.path} and resume {whole.path}, whose searches are kept"
 
 
 def _sha256(texts: Sequence[str]) -> str:
@@ -390,7 +398,7 @@ def _write_winner(directory: RunDirectory, order: Sequence[Named], console: Cons
     elif json.loads(path.read_text()) != winner:
         raise UserError(
             f"{path} names another winner than the retrainings in {directory.journal_path.name} do; allowed: "
-            "both as they were written; restore them, or confirm under another --name."
+            f"both as they were written; restore them, or {_anew(directory)}."
         )
     said = ", ".join(f"{named.name} {percent(named.validation)}" for named in order)
     say(console, f"mean validation of the retrainings: {said}")
