@@ -220,7 +220,7 @@ def as_text(row: dict[str, Any]) -> str:
     """Return a method's figures as people read them."""
     lines = [f"{row['method']}, {row['steps']} steps a column, {row['draws']} draws of labels"]
     for title, key in (
-        ("one after the other, as the notebook", "notebook_order"),
+        ("one after the other, in its order", "notebook_order"),
         ("by place, over all orders", "by_place"),
         ("by divergence, over all places", "by_divergence"),
         ("fresh weights, one column's steps", "fresh"),

@@ -175,7 +175,7 @@ class StudySpace:
             max_steps=self.max_steps,
             first_rung=self.first_rung,
             optimizer=self.optimizer,
-            entropy_weight=0.0 if algorithm == "supervised" else self.entropy_weight,
+            entropy_weight=self.entropy_weight,
             weight_decay=self.weight_decay,
             ramp_fraction=self.ramp_fraction,
         )

@@ -193,6 +193,18 @@ def test_the_page_s_figures_of_real_retrainings_are_those_of_the_record():
             f"{row['wrong_tables']:.4f} | {' / '.join(shares)} |"
         ) in page
     words = " ".join(page.split())
+    falling = [
+        row["accuracies"][name] for row in rows for name in row["collapsing"] if row["draws"] >= 10
+    ]
+    assert f"({min(falling):.2f} to {max(falling):.2f})".replace("0.", ".") in words
+    others = {
+        (row["bank"], row["draws"]): min(
+            covered for name, covered in row["accuracies"].items() if name not in row["collapsing"]
+        )
+        for row in rows
+    }
+    assert {round(others[b, 10], 2) for b in BANKS} == {0.91}
+    assert min(others[b, 20] for b in BANKS) >= 0.93
     steady = [f"{row['steady']:.2f}"[1:] for row in rows]
     assert "in {}, {} and {}: so a table".format(*steady[:3]) in words
     assert {name.split(" / ")[0] for row in rows for name in row["collapsing"]} == {"ict"}

@@ -90,7 +90,7 @@ def test_the_spread_is_of_the_columns_and_not_of_the_noise():
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs/digits.md").read_text().split())
 TITLES = {
-    "notebook_order": "one after the other, as the notebook",
+    "notebook_order": "one after the other, in its order",
     "by_place": "by place: first to fourth, over all orders",
     "by_divergence": "by divergence, over all places",
     "fresh": "fresh weights, one column's steps",

@@ -10,6 +10,7 @@ from tune_ssl.statistics.crossed import crossed_interval
 from tune_ssl.statistics.repeats import (
     caption,
     check_retrainings,
+    collapsed,
     interval_over_searches,
     is_indicative,
     over_searches,
@@ -64,3 +65,10 @@ def test_an_interval_over_searches_covers_the_method_where_one_search_does_not()
         conditional += single.low <= 0.5 <= single.high
     assert 0.92 <= over / 400 <= 0.985
     assert conditional / 400 < 0.8
+
+
+def test_what_lies_far_below_the_others_has_collapsed() -> None:
+    found = collapsed([0.8, 0.82, 0.61, 0.599, 0.78, 0.8, 0.99])
+    assert found.tolist() == [False, False, False, True, False, False, False]
+    assert not collapsed([0.1, 0.9, 0.9, 0.9, 0.9, 0.9][1:]).any()
+    assert not collapsed([0.1, 0.1, 0.9]).any(), "what most do is no collapse of few"
