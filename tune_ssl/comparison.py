@@ -243,10 +243,13 @@ class Searched:
     num_classes: int
 
 
-def winners(comparison: Comparison, searches: Sequence[Searched]) -> list[Configuration]:
+def winners(comparison: Comparison, searches: Sequence[Searched], name: str) -> list[Configuration]:
     """Return the best configuration of every search, repeat by repeat.
 
     A cell of which a search has no trial of full length has none: it is left out, see ``left_out``.
+
+    Args:
+        name: of the comparison's folder, for people.
 
     Raises:
         UserError: that cell is the control, or none is left beside it.
@@ -257,18 +260,18 @@ def winners(comparison: Comparison, searches: Sequence[Searched]) -> list[Config
     if CONTROL not in names or len(names) < 2:
         raise UserError(
             f"no trial of full length has come of {', '.join(out)}; allowed: one at least of {CONTROL} and "
-            f"of another method; {more_budget(comparison)}."
+            f"of another method; {more_budget(comparison, name)}."
         )
     ordered = sorted(kept, key=lambda one: one.repeat)
     return [_winner(one, several=comparison.repeats > 1) for one in ordered]
 
 
-def more_budget(comparison: Comparison) -> str:
+def more_budget(comparison: Comparison, name: str) -> str:
     """Return what to do where a search had too little to find anything."""
     if comparison.budget_per_cell is None:
         return "give more --trials, or other methods, under another --name"
     return (
-        "repeat the command with this --name and a larger --budget-per-cell, which goes on with all that was "
+        f"repeat the command with --name {name} and a larger --budget-per-cell, which goes on with all that was "
         "searched"
     )
 

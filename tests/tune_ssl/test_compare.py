@@ -420,7 +420,7 @@ class TestBudgetInDeviceTime:
         ended = it(seconds_per_step=1.0)  # a training takes 27
         assert (ended.exit_code, ended.result) == (ALL_FAILED, None)
         assert "cell supervised, which all others are compared with, has used up" in ended.message
-        assert "this --name and a larger --budget-per-cell" in ended.message
+        assert "with --name it and a larger --budget-per-cell" in ended.message
         assert not it.is_done("mean_teacher-mse"), "no other cell is searched for nothing"
         begun = it.trials(CELLS[0])
         before = tree(it.directory.path)

@@ -228,7 +228,7 @@ class TestWinners:
         )
 
     def test_the_best_of_every_search_with_what_it_cost(self, searches):
-        chosen = judging.winners(comparison(alg=("supervised", "mean_teacher")), searches)
+        chosen = judging.winners(comparison(alg=("supervised", "mean_teacher")), searches, "it")
         assert [one.name for one in chosen] == ["supervised", "mean_teacher / mse"]
         for one, search in zip(chosen, searches, strict=True):
             best = max(t.value for t in search.trials if t.state.name == "COMPLETE")
@@ -241,12 +241,12 @@ class TestWinners:
         plan = comparison(alg=("supervised", "mean_teacher", "ict"))
         empty = dataclasses.replace(searches[1], cell=plan.cells()[2], trials=[])
         assert judging.left_out([*searches, empty]) == ["ict / mse"]
-        assert len(judging.winners(plan, [*searches, empty])) == 2
+        assert len(judging.winners(plan, [*searches, empty], "it")) == 2
 
     def test_without_supervised_there_is_nothing_to_compare_with(self, searches):
         empty = dataclasses.replace(searches[0], trials=[])
         with pytest.raises(UserError, match="no trial of full length has come of supervised"):
-            judging.winners(comparison(), [empty, searches[1]])
+            judging.winners(comparison(), [empty, searches[1]], "it")
 
 
 def judged(plan, values, accuracies, **test):

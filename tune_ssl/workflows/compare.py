@@ -414,7 +414,7 @@ class _Searches:
         return (
             f"cell {cell.name}, which all others are compared with, has used up {budget_text(cell)} without a "
             f"trial of full length ({self._comparison.settings.steps} steps); allowed: a budget of one at least; "
-            f"{judging.more_budget(self._comparison)}"
+            f"{judging.more_budget(self._comparison, self._directory.name)}"
         )
 
     def _stop(self, exit_code: int, reason: str) -> Retrained:
@@ -505,7 +505,7 @@ def _table(comparison: Comparison, directory: RunDirectory, console: Console) ->
     first = searches[0].settings
     return judging.table(
         comparison,
-        judging.winners(comparison, searches),
+        judging.winners(comparison, searches, directory.name),
         first,
         storage=with_own_places(comparison.settings, f"{directory.name}-{RETRAININGS}").storage,
         origin=str(directory.path),
