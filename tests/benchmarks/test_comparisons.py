@@ -14,6 +14,7 @@ from benchmarks.comparisons import (
     apart,
     apart_text,
     between,
+    classified_test,
     default_of,
     gains,
     matrix,
@@ -24,6 +25,8 @@ from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.published import published_divergence
 from ssl_core.training.config import TrainingConfig
 from tune_ssl.run import RunConfig
+from tune_ssl.text import percent
+from tune_ssl.views.judged import interval_text, points_text
 from tune_ssl.workflows import opening
 
 
@@ -265,6 +268,60 @@ def test_the_page_s_figures_of_five_searches_are_those_of_the_record():
         for line in search["retrainings"]
     ]
     assert len(set(draws)) == 25, "five of each repeat's own"
+
+
+def test_the_page_s_figures_of_ten_searches_are_those_of_the_record():
+    kept, page = recorded("digits-20-searches"), page_of_digits()
+    rows, above = {row["algorithm"]: row for row in kept["cells"]}, kept["above_published"]
+    assert kept["compare"] == list(COMPARISONS["digits-20-searches"])
+    assert (kept["searches"], kept["draws"], kept["test"]["opening"]) == (10, 5, 5)
+    for method, row in rows.items():
+        found = above[row["name"]]
+        beside = "" if row["minus_control"] is None else points_text(row["minus_control"])
+        line = (
+            f"| {method} | {percent(found['published'])} | {interval_text(row['test'])} | "
+            f"{points_text(found['gain'])} | {beside} |"
+        )
+        assert " ".join(line.split()) in page
+    gains = [
+        100 * gain
+        for name in ("mean_teacher / mse", "mixmatch / mse")
+        for gain in above[name]["searches"]
+    ]
+    assert len(gains) == 20
+    assert f"({min(gains):.1f} to {max(gains):.1f} points)" in page
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    for method, said in (
+        ("mixmatch", "MixMatch is {:.1f} points ({:.1f} to {:.1f})"),
+        ("mean_teacher", "Mean Teacher {:.1f} ({:.1f} to {:.1f}) above supervised"),
+    ):
+        difference = rows[method]["minus_control"]
+        told = said.format(*(100 * difference[end] for end in ("mean", "low", "high")))
+        assert told in readme
+    gain = above["supervised"]["gain"]
+    assert gain["low"] < 0 < gain["high"]
+    assert above["mean_teacher / mse"]["published"] < above["supervised"]["published"]
+    default = above["mixmatch / mse"]["published"] - above["supervised"]["published"]
+    assert default / rows["mixmatch"]["minus_control"]["mean"] == pytest.approx(1 / 3, abs=0.02)
+    letters = {row["name"]: set(row["letters"]) for row in [*kept["cells"], *kept["references"]]}
+    cells = [letters[row["name"]] for row in kept["cells"]]
+    assert not any(one & other for one, other in itertools.combinations(cells, 2))
+    assert letters["LabelSpreading"] & letters["mean_teacher / mse"]
+    assert not letters["LabelSpreading"] & letters["supervised"]
+    spread = {
+        method: np.std([classified_test(one).mean() for one in row["searched"]], ddof=1)
+        for method, row in rows.items()
+    }
+    said = "{:.1f} points (standard deviation) for MixMatch, {:.1f} for Mean Teacher and {:.1f} for"
+    told = (100 * spread[method] for method in ("mixmatch", "mean_teacher", "supervised"))
+    assert said.format(*told) in page
+    less = {m: 100 * (row["search_validation"] - row["validation"]) for m, row in rows.items()}
+    assert min(less, key=less.get) == "mixmatch"
+    assert f"is {less['mixmatch']:.1f} (MixMatch) to {max(less.values()):.1f} points more" in page
+    origins = [one["origin"] for row in kept["cells"] for one in row["searched"]]
+    assert len(origins) == 30
+    assert not any(origin["published_default"] for origin in origins)
+    assert {origin["trials"] for origin in origins} == {50}
 
 
 def test_what_is_between_two_rows_is_what_the_table_says_of_the_control():
