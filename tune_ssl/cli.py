@@ -987,6 +987,7 @@ def main() -> None:
 def _run(arguments: list[str], debug: bool) -> int:
     """Return the exit code of a command line; every error becomes one line on stderr."""
     try:
+        _refuse_repeated(arguments)
         returned = app(arguments, prog_name="tune-ssl", standalone_mode=False)
         return returned if isinstance(returned, int) else 0
     except Exit as ended:
@@ -1004,6 +1005,21 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         message = " ".join(f"{type(error).__name__}: {error}".split())
         return _say(f"internal error: {message}; add --debug for the traceback", 1, debug)
+
+
+def _refuse_repeated(arguments: list[str]) -> None:
+    """Refuse an option that is given twice, of which the last alone would count.
+
+    Raises:
+        UserError: one is.
+    """
+    given = [word.partition("=")[0] for word in arguments if word.startswith("--") and word != "--"]
+    for option in given:
+        if given.count(option) > 1:
+            raise UserError(
+                f"{option} was given {given.count(option)} times; allowed: once; give several names in one "
+                "list, as in --alg pi_model,vat."
+            )
 
 
 def _say(text: str, code: int, debug: bool = False) -> int:

@@ -13,6 +13,7 @@ that have one divergence or none, so that no method wins by having been searched
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +46,8 @@ from tune_ssl.statistics.repeats import (
     is_indicative,
     over_searches,
 )
-from tune_ssl.study import device_seconds
-from tune_ssl.text import method_text
+from tune_ssl.study import SECONDS, device_seconds
+from tune_ssl.text import duration, method_text
 from tune_ssl.trial import unpack_correct
 
 CONTROL = "supervised"
@@ -258,22 +259,39 @@ def winners(comparison: Comparison, searches: Sequence[Searched], name: str) -> 
     kept = [one for one in searches if one.cell.name not in out]
     names = {one.cell.name for one in kept}
     if CONTROL not in names or len(names) < 2:
+        steps = comparison.settings.steps
+        lengths = {
+            one.cell.name: f"{one.cell.name} ({length_text(one.trials, steps)})" for one in searches
+        }
         raise UserError(
-            f"no trial of full length has come of {', '.join(out)}; allowed: one at least of {CONTROL} and "
-            f"of another method; {more_budget(comparison, name)}."
+            f"no trial of full length has come of {', '.join(lengths[cell] for cell in out)}; allowed: one at least of {CONTROL} and "
+            f"of another method; {more_budget(searches[0].cell, name)}."
         )
     ordered = sorted(kept, key=lambda one: one.repeat)
     return [_winner(one, several=comparison.repeats > 1) for one in ordered]
 
 
-def more_budget(comparison: Comparison, name: str) -> str:
-    """Return what to do where a search had too little to find anything."""
-    if comparison.budget_per_cell is None:
+def more_budget(cell: SearchedCell, name: str) -> str:
+    """Return what to do where a cell's search had too little to find anything; ``name`` is the comparison's."""
+    if cell.device_seconds is None:
         return "give more --trials, or other methods, under another --name"
     return (
         f"repeat the command with --name {name} and a larger --budget-per-cell, which goes on with all that was "
         "searched"
     )
+
+
+def length_text(trials: Sequence[FrozenTrial], steps: int) -> str:
+    """Return how long a training of full length is, and about what it takes by the trials that got furthest."""
+    paces = [
+        trial.user_attrs[SECONDS] / trial.last_step
+        for trial in trials
+        if trial.last_step and SECONDS in trial.user_attrs
+    ]
+    told = f"{steps} steps"
+    if paces:
+        told += f", about {duration(steps * statistics.median(paces))}"
+    return f"{told}; {duration(device_seconds(trials))} are used"
 
 
 def left_out(searches: Sequence[Searched]) -> list[str]:

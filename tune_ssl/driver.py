@@ -257,7 +257,7 @@ class SearchDriver:
             self.drain(TIME_LIMIT)
         if limits.device_seconds is not None and self.device_seconds() >= limits.device_seconds:
             self.limit_reached = self.used_up = True
-            self.drain("device-hours used up")
+            self.drain("device time used up")
 
     def store_and_interrupt(self, number: int, attempt: int, checkpoint: Any) -> None:
         """Interrupt a draining trial whose worker has just stored a checkpoint, or could not.
@@ -305,6 +305,11 @@ class SearchDriver:
     def device_seconds(self) -> float:
         """Return device time of all trials ever, in seconds."""
         return self._device_seconds
+
+    @property
+    def device_seconds_limit(self) -> float | None:
+        """Device time after which the search ends, in seconds; None without such a limit."""
+        return self._limits.device_seconds
 
     # Below, one report
 

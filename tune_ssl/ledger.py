@@ -63,6 +63,22 @@ def openings_of(path: Path, test_set: str) -> int:
     return len(_openings(path.read_bytes(), test_set)) if path.exists() else 0
 
 
+def openings_of_others(path: Path, test_set: str, data_dir: str | None) -> int:
+    """Return how often a user's folder was opened with other test images in it, by both ledgers.
+
+    Args:
+        test_set: fingerprint of those that are in it now.
+        data_dir: the folder; None for a data set that has none.
+    """
+    found: set[str] = set()
+    for ledger in (path, account_ledger()):
+        with suppress(OSError):
+            for entry in _entries(ledger.read_bytes()):
+                if entry.get("data_dir") == data_dir and entry.get("test_set") != test_set:
+                    found.add(str(entry.get("opening")))
+    return 0 if data_dir is None else len(found)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Open a ledger to read and append, for one process at a time."""
@@ -85,12 +101,18 @@ def _append(file: BinaryIO, entry: Mapping[str, Any]) -> None:
 def _openings(data: bytes, test_set: str) -> dict[str, int]:
     """Return a test set's openings with their numbers, in their order; a torn line never was one."""
     found: dict[str, int] = {}
+    for entry in _entries(data):
+        if entry.get("test_set") == test_set:
+            found.setdefault(str(entry.get("opening")), entry.get("number", len(found) + 1))
+    return found
+
+
+def _entries(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
         with suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and entry.get("test_set") == test_set:
-                found.setdefault(str(entry.get("opening")), entry.get("number", len(found) + 1))
-    return found
+            if isinstance(entry, dict):
+                yield entry
 
 
 def _lock(descriptor: int) -> None:

@@ -731,5 +731,6 @@ def _runs_there(output: str) -> str:
     folder = Path(output).expanduser()
     if not folder.is_dir():
         return " (which does not exist)"
-    names = sorted(path.parent.name for path in folder.glob("*/study.journal"))
+    found = [*folder.glob("*/study.journal"), *folder.glob(f"*/{COMPARISON}")]
+    names = sorted(path.parent.name for path in found)
     return f" ({', '.join(names[-5:])})" if names else " (which holds no run)"

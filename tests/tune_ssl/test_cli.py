@@ -155,6 +155,8 @@ class TestBadSearch:
             ((*SEARCH, "--device-hours", "0"), "device-hours is 0"),
             ((*SEARCH, "--device-hours", "nan"), "device-hours is nan"),
             ((*SEARCH, "--entropy-min", "much"), "entropy-min is 'much'"),
+            ((*SEARCH, "--alg", "vat"), "--alg was given 2 times; allowed: once"),
+            ((*SEARCH, "--trials=3", "--trials", "4"), "--trials was given 2 times"),
             ((*SEARCH, "--entropy-min", "-1"), "entropy-min is -1"),
             ((*SEARCH, "--cpus-per-trial", "0"), "cpus-per-trial is 0"),
             ((*SEARCH, "--concurrency", "0"), "concurrency is 0"),

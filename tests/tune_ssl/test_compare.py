@@ -409,6 +409,7 @@ class TestBudgetInDeviceTime:
         assert "nobody drives" not in shown
         assert "10000" not in shown
         assert "of 1 min 40 s" in shown
+        assert ", done; device time" in shown
         monkeypatch.setattr(confirm, "draw_images", draws_of)
         bill = confirm.prepare_confirm(cell, confirm.Wishes(seeds=3), here=True).bill
         assert not any("can be resumed" in line for line in bill)
@@ -422,6 +423,14 @@ class TestBudgetInDeviceTime:
         assert "cell supervised, which all others are compared with, has used up" in ended.message
         assert "with --name it and a larger --budget-per-cell" in ended.message
         assert not it.is_done("mean_teacher-mse"), "no other cell is searched for nothing"
+        assert "(27 steps, about 27 s; " in ended.message
+        cell = RunDirectory(it.directory.path / CELLS[0])
+        for refused in (
+            lambda: results.best_records(cell, 1),
+            lambda: confirm.prepare_confirm(cell, confirm.Wishes(seeds=3), here=True),
+        ):
+            with pytest.raises(UserError, match=r"yet \(\d finished\).*--name it and a larger"):
+                refused()
         begun = it.trials(CELLS[0])
         before = tree(it.directory.path)
         with pytest.raises(UserError, match="has used up 10 s of device time without a trial"):
@@ -532,6 +541,36 @@ class TestRefused:
         assert tree(it.directory.path) == before
         it.images = images
         assert it().exit_code == DONE
+
+    @pytest.mark.parametrize("what", ["gone", "others"])
+    def test_by_its_folder_a_finished_one_is_told_without_its_images(
+        self, comparing, monkeypatch, what
+    ):
+        it = comparing()
+
+        def again():
+            console = Console(file=io.StringIO())
+            return workflow.resume_compare(
+                it.directory, Invocation(), console, concurrency=None, data_dir=None
+            )
+
+        def gone(*_):
+            raise UserError("data-dir '/photos' is no folder")
+
+        it(interrupted_after=(3, 2))
+        begun = it.images
+        it.images = dataclasses.replace(begun, images=begun.images + 1)
+        with pytest.raises(UserError, match="data of run 'supervised' have changed"):
+            again()
+        it.images = begun
+        finished = it().result
+        if what == "gone":
+            monkeypatch.setattr(workflow, "prepare_draws", gone)
+        else:
+            it.images = dataclasses.replace(begun, images=begun.images + 1)
+        ended = again()
+        assert (ended.exit_code, ended.result) == (DONE, finished)
+        assert ended.message.startswith("warning: these figures are told as they were kept")
 
     def test_a_folder_of_images_is_part_of_the_name(self, comparing):
         names = {
@@ -876,6 +915,18 @@ class TestView:
         several = result | {"cells": [*result["cells"], other]}
         said = "had to be 4.0 to 10.0 points, by cell (median 7.0), to be told"
         assert any(said in note for note in view.notes(several))
+
+    @pytest.mark.parametrize(
+        ("weight", "said"),
+        [(0.3, "too, with weight 0.3."), ("search", "too, its weight searched.")],
+    )
+    def test_entropy_minimisation_is_told(self, result, weight, said):
+        assert not any("entropy" in note for note in view.notes(result))
+        result["settings"]["entropy_min"] = weight
+        assert any(
+            note == f"All cells but supervised minimise entropy, {said}"
+            for note in view.notes(result)
+        )
 
     def test_a_reference_line_that_is_left_out_is_named(self, result):
         assert not any("LabelSpreading is left out" in note for note in view.notes(result))

@@ -259,7 +259,12 @@ class TestRefused:
             resume(concurrency=None, data_dir=None)
         assert tree(confirming.directory.path) == before
         monkeypatch.setattr(workflow, "draw_images", draws_of)
-        assert resume(concurrency=None, data_dir=None).exit_code == DONE
+        finished = resume(concurrency=None, data_dir=None)
+        assert finished.exit_code == DONE
+        monkeypatch.setattr(workflow, "draw_images", others)
+        told = resume(concurrency=None, data_dir=None)
+        assert (told.exit_code, told.result) == (DONE, finished.result)
+        assert "told as they were kept" in told.message
 
     def test_a_folder_without_test_images(self, confirming, monkeypatch, tmp_path):
         for name in ("labeled/a", "labeled/b"):
@@ -281,7 +286,9 @@ class TestRefused:
         run = Run(tmp_path / "runs" / "search", small_config())
         run.driver.close("the test is over")
         monkeypatch.setattr(workflow, "draw_images", draws_of)
-        with pytest.raises(UserError, match="no trial of full length; allowed: one at least"):
+        with pytest.raises(
+            UserError, match=r"no trial of full length yet .* allowed: one at least"
+        ):
             workflow.prepare_confirm(run.directory, workflow.Wishes(), here=True)
 
 

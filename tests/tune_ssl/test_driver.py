@@ -380,7 +380,7 @@ class TestLimits:
         limits = Limits(device_seconds=40.0)
         run = new_run(limits=limits).finish()
         assert run.driver.limit_reached
-        assert run.driver.draining == "device-hours used up"
+        assert run.driver.draining == "device time used up"
         assert 40.0 <= run.driver.device_seconds() < 52.0
         before = outcome(run.trials())
         again = new_run(limits=limits).finish()

@@ -8,7 +8,12 @@ import sys
 
 import pytest
 
-from tune_ssl.ledger import account_ledger, count_opening, openings_of
+from tune_ssl.ledger import (
+    account_ledger,
+    count_opening,
+    openings_of,
+    openings_of_others,
+)
 
 COUNT = """
 import sys
@@ -40,6 +45,18 @@ def test_each_opening_is_one_more(ledger):
 def test_test_sets_are_counted_apart(ledger):
     named = zip("abcd", ("digits", "svhn", "svhn", "digits"), strict=True)
     assert [count(ledger, *one) for one in named] == [1, 1, 2, 2]
+
+
+def test_a_folder_whose_test_images_were_replaced_is_known(ledger):
+    count(ledger, "a", "former", data_dir="/photos")
+    count(ledger, "b", "former", data_dir="/photos")
+    count(ledger, "c", "other", data_dir="/elsewhere")
+    count(ledger, "d", "digits", data_dir=None)
+    assert openings_of_others(ledger, "former", "/photos") == 0
+    assert openings_of_others(ledger, "now", "/photos") == 2
+    ledger.unlink()
+    assert openings_of_others(ledger, "now", "/photos") == 2, "the account's knows it, too"
+    assert openings_of_others(ledger, "now", None) == 0
 
 
 def test_an_opening_that_is_counted_keeps_its_number_and_its_line(ledger):

@@ -256,7 +256,7 @@ class TestIllegalValues:
             ({"alg": ["pseudo_label"], "divergence": ["reverse_kl"]}, "reverse_kl"),
             ({"alg": ["supervised"], "divergence": ["mse"]}, "supervised"),
             ({"alg": ["supervised"], "entropy_min": 0.1}, "entropy"),
-            ({"alg": ["ict", "supervised"], "entropy_min": "search"}, "entropy"),
+            ({"alg": ["supervised"], "entropy_min": "search"}, "entropy"),
             ({"alg": ["ict"], "max_steps": 3}, "too short"),
         ],
     )

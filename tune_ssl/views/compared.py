@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tune_ssl.references import LARGEST_POOL
+from tune_ssl.run import SEARCHED
 from tune_ssl.text import duration, method_text, percent
 from tune_ssl.views.judged import (
     NAMED_BY_THESE,
@@ -96,7 +97,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         told.append(
             f"LabelSpreading is left out: its graph is of all pairs, and more than {LARGEST_POOL:,} images take hours."
         )
-    told += [*_could_tell(result), *conditions_text(result)]
+    told += [*_entropy_text(result), *_could_tell(result), *conditions_text(result)]
     told += diverged_warnings(result["cells"], searches * draws)
     told += collapse_warnings({row["name"]: row["searched"] for row in result["cells"]})
     told += [
@@ -104,6 +105,15 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         for name in result["left_out"]
     ]
     return told + opening_warnings(test["opening"])
+
+
+def _entropy_text(result: Mapping[str, Any]) -> list[str]:
+    """Return a note where cells minimise entropy, too, which their names do not say."""
+    weight = result.get("settings", {}).get("entropy_min", 0.0)
+    if weight == 0:
+        return []
+    how = "its weight searched" if weight == SEARCHED else f"with weight {weight:g}"
+    return [f"All cells but {result['control']} minimise entropy, too, {how}."]
 
 
 def _could_tell(result: Mapping[str, Any]) -> list[str]:

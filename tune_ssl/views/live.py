@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_ssl.best import best_trial
+from tune_ssl.comparison import BOUNDLESS
 from tune_ssl.driver import SearchDriver
 from tune_ssl.drivers import Drivers
 from tune_ssl.study import RESULT
@@ -121,7 +123,10 @@ class LiveView:
 
     def _counts(self, driver: SearchDriver) -> str:
         counts = driver.counts()
-        done = f"{counts.finished}/{counts.asked} finished"
+        limit, asked = driver.device_seconds_limit, f"/{counts.asked}"
+        done = f"{counts.finished}{asked if counts.asked < BOUNDLESS else ''} finished"
+        if limit is not None:
+            done += f", {duration(driver.device_seconds())} of {duration(limit)} used"
         parts = [f"{counts.complete} complete", f"{counts.pruned} pruned"]
         if counts.failed:
             parts.append(f"{counts.failed} failed")
@@ -164,7 +169,9 @@ class LiveView:
             return None
         mean = driver.device_seconds() / (counts.finished + 0.5 * counts.running)
         left = counts.asked - counts.finished - len(driver.study.missing)
-        return max(0.0, left - 0.5 * counts.running) * mean
+        limit = driver.device_seconds_limit
+        allowed = math.inf if limit is None else limit - driver.device_seconds()
+        return max(0.0, min((left - 0.5 * counts.running) * mean, allowed))
 
     def _left_of_several(self) -> float | None:
         """Return device time: what searches that are done took on average, for those that are left."""

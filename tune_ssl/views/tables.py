@@ -128,11 +128,13 @@ def print_status(status: Status) -> None:
     asked, time = f" of {counts.asked}", duration(status.device_seconds)
     if status.device_seconds_budget is not None:
         asked, time = "", f"{time} of {duration(status.device_seconds_budget)}"
+    left = f"{counts.running} running, {counts.waiting} waiting"
+    if status.done and status.driver is None:
+        left = "done"
     say(
         console,
         f"{status.name}: {counts.finished}{asked} finished ({counts.complete} complete, "
-        f"{counts.pruned} pruned, {counts.failed} failed), {counts.running} running, "
-        f"{counts.waiting} waiting; device time {time}",
+        f"{counts.pruned} pruned, {counts.failed} failed), {left}; device time {time}",
     )
     if status.driver is None and not status.done:
         say(console, f"nobody drives it now; continue with: tune-ssl resume {status.resumed_by}")

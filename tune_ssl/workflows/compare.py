@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import FixedTrial
+from optuna.trial import FixedTrial, FrozenTrial
 from rich.console import Console
 
 from ssl_core.data.prepare import SplitImages, prepare, prepare_draws
@@ -93,6 +93,7 @@ from tune_ssl.workflows.retrain import (
     RetrainingJob,
     all_finished,
     draw_images,
+    kept_result,
     retrain,
 )
 from tune_ssl.workflows.search import SearchJob, outcome_of
@@ -199,17 +200,22 @@ def resume_compare(
     concurrency: int | None,
     data_dir: str | None,
 ) -> Retrained:
-    """Go on with a comparison by its own folder, as it was begun.
+    """Go on with a comparison by its own folder, as it was begun; one that is finished needs no images.
 
     Raises:
         UserError: its files are damaged, or its images have changed.
     """
     kept = read_comparison(directory)
     settings = placed(kept.settings, concurrency=concurrency, data_dir=data_dir)
-    prepared = Prepared(
-        comparison=dataclasses.replace(kept, settings=settings), directory=directory, bill=[]
+    comparison = dataclasses.replace(kept, settings=settings)
+    try:
+        if (directory.path / RESULTS).exists():
+            _check_same_data(comparison, directory, _search_draws(comparison))
+    except UserError as error:
+        return kept_result(directory, error)
+    return compare(
+        Prepared(comparison=comparison, directory=directory, bill=[]), invocation, console
     )
-    return compare(prepared, invocation, console)
 
 
 def compare(prepared: Prepared, invocation: Invocation, console: Console) -> Retrained:
@@ -391,7 +397,7 @@ class _Searches:
                 Retrained(
                     exit_code=ALL_FAILED,
                     directory=self._directory,
-                    message=self._too_small(cell),
+                    message=self._too_small(cell, driver.study.get_trials()),
                 )
             )
             return f"the end of cell {cell.name}"
@@ -407,14 +413,16 @@ class _Searches:
             own = self._folder(repeat, cell)
             if cell.algorithm != CONTROL or not _is_done(own, cell):
                 continue
-            if not rank_trials(read_trials(own.journal_path)[0]):
-                raise UserError(self._too_small(cell))
+            trials = read_trials(own.journal_path)[0]
+            if not rank_trials(trials):
+                raise UserError(self._too_small(cell, trials))
 
-    def _too_small(self, cell: SearchedCell) -> str:
+    def _too_small(self, cell: SearchedCell, trials: Sequence[FrozenTrial]) -> str:
+        steps = self._comparison.settings.steps
         return (
             f"cell {cell.name}, which all others are compared with, has used up {budget_text(cell)} without a "
-            f"trial of full length ({self._comparison.settings.steps} steps); allowed: a budget of one at least; "
-            f"{judging.more_budget(self._comparison, self._directory.name)}"
+            f"trial of full length ({judging.length_text(trials, steps)}); allowed: a budget of one at least; "
+            f"{judging.more_budget(cell, self._directory.name)}"
         )
 
     def _stop(self, exit_code: int, reason: str) -> Retrained:
@@ -442,7 +450,8 @@ def _check_same_data(
         own = _run_of(comparison, directory, cell, repeat)
         if own.has_trials():
             now = facts[comparison.search_settings(cell, repeat).split_seed]
-            check_same_data(read_trials(own.journal_path)[1], now, own)
+            anew = f"compare under another --name than {directory.name}"
+            check_same_data(read_trials(own.journal_path)[1], now, own, anew)
 
 
 def _write(comparison: Comparison, directory: RunDirectory) -> None:

@@ -38,8 +38,15 @@ from tune_ssl.trial import DIVISION
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import Invocation
 from tune_ssl.workflows.plan import on_cluster, placed, slots_here
-from tune_ssl.workflows.results import cell_of, is_done, read_run
-from tune_ssl.workflows.retrain import Retrained, RetrainingJob, draw_images, retrain
+from tune_ssl.workflows.results import cell_of, is_done, read_run, without_full_length
+from tune_ssl.workflows.retrain import (
+    Retrained,
+    RetrainingJob,
+    check_job_data,
+    draw_images,
+    kept_result,
+    retrain,
+)
 
 DEFAULT_TOP = 3
 DEFAULT_SEEDS = {"digits": 20}
@@ -165,16 +172,20 @@ def resume_confirm(
     concurrency: int | None,
     data_dir: str | None,
 ) -> Retrained:
-    """Go on with a confirmation by its own folder, as it was begun.
+    """Go on with a confirmation by its own folder, as it was begun; one that is finished needs no images.
 
     Raises:
         UserError: its files are damaged, or its images have changed.
     """
     retrainings = _placed(read_retrainings(directory), concurrency, data_dir)
     settings = retrainings.settings
-    if retrainings.folds is None:
-        check_has_test_images(settings.dataset, settings.data_dir)
-    job = RetrainingJob(retrainings=retrainings, draws=draw_images(retrainings))
+    try:
+        if retrainings.folds is None:
+            check_has_test_images(settings.dataset, settings.data_dir)
+        job = RetrainingJob(retrainings=retrainings, draws=draw_images(retrainings))
+        check_job_data(job, directory)
+    except UserError as error:
+        return kept_result(directory, error)
     return retrain(job, directory, _ledger(directory), invocation, console, fresh=False)
 
 
@@ -249,10 +260,7 @@ def _chosen(
 ) -> list[Configuration]:
     ranked = rank_trials(trials)
     if not ranked:
-        raise UserError(
-            f"run {search.name!r} has no trial of full length; allowed: one at least; continue it: tune-ssl "
-            f"resume {search.path}"
-        )
+        raise without_full_length(search, trials, config.trials)
     return configurations_to_confirm(config, ranked, num_classes, top)
 
 

@@ -236,13 +236,17 @@ def _check_unchanged(
 
 
 def check_same_data(
-    known: Mapping[str, Any], now: Mapping[str, Any], directory: RunDirectory
+    known: Mapping[str, Any],
+    now: Mapping[str, Any],
+    directory: RunDirectory,
+    anew: str = "begin a new run",
 ) -> None:
     """Refuse to go on with, or to judge by, other data than a study was begun with.
 
     Args:
         known: the study's attributes; what it did not write down cannot have changed.
         now: the facts of the data as they are read now, see ``DATA_FACTS``.
+        anew: what to do with the data as they are now.
 
     Raises:
         UserError: the data have changed.
@@ -255,7 +259,7 @@ def check_same_data(
     if differing:
         raise UserError(
             f"the data of run {directory.name!r} have changed ({'; '.join(differing)}); allowed: the same "
-            "images and labels, because accuracies would not compare; restore them or begin a new run."
+            f"images and labels, because accuracies would not compare; restore them or {anew}."
         )
 
 

@@ -111,6 +111,25 @@ def cell_of(directory: RunDirectory) -> SearchedCell | None:
     return comparison.cell_at(str(directory.path.relative_to(whole.path)))
 
 
+def without_full_length(
+    directory: RunDirectory, trials: Sequence[FrozenTrial], asked: int
+) -> UserError:
+    """Return the refusal of what needs a trial of full length, and how to come by one."""
+    from tune_ssl.comparison import more_budget
+
+    counts, whole, cell = count(trials, asked), whole_of(directory), cell_of(directory)
+    remedy = f"continue it: tune-ssl resume {whole.path}"
+    if directory.driver() is not None:
+        remedy = "try again later"
+    elif cell is not None and is_done(cell, counts, trials):
+        remedy = more_budget(cell, whole.name)
+    of = "" if cell is not None and cell.device_seconds is not None else f" of {counts.asked}"
+    return UserError(
+        f"run {directory.name!r} has no trial of full length yet ({counts.finished}{of} finished); allowed: one "
+        f"at least; {remedy}"
+    )
+
+
 def is_done(cell: SearchedCell | None, counts: Counts, trials: Sequence[FrozenTrial]) -> bool:
     """Return whether a run has nothing left to do; a ``cell``, where it is one, says what its budget is."""
     return counts.finished >= counts.asked if cell is None else cell.used_up(trials)
@@ -131,14 +150,7 @@ def best_records(directory: RunDirectory, top: int | None) -> list[dict[str, Any
     config, trials, attributes = read_run(directory)
     records = export_records(config, trials, attributes["num_classes"], top)
     if not records:
-        counts = count(trials, config.trials)
-        remedy = f"continue it: tune-ssl resume {directory.path}"
-        if directory.driver() is not None:
-            remedy = "try again later"
-        raise UserError(
-            f"run {directory.name!r} has no trial of full length yet ({counts.finished} of {counts.asked} "
-            f"finished); allowed: one at least; {remedy}"
-        )
+        raise without_full_length(directory, trials, config.trials)
     return records
 
 

@@ -47,13 +47,13 @@ from tune_ssl.confirmation import (
 )
 from tune_ssl.cross_validation import cross_validation
 from tune_ssl.journal import RunJournal
-from tune_ssl.ledger import count_opening
+from tune_ssl.ledger import count_opening, openings_of_others
 from tune_ssl.retraining import Retrainings, write_retrainings
 from tune_ssl.run import AUTO, RunConfig, RunDirectory, run_lock, whole_of
 from tune_ssl.sealed import SealedImages, SealedTest, StoredWeights, sealed_test
 from tune_ssl.storage import RunStorage
 from tune_ssl.study import RESULT, SearchStudy, read_trials
-from tune_ssl.text import percent
+from tune_ssl.text import percent, times
 from tune_ssl.trial import DrawsFactory
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import DONE, Invocation, how_it_ended, run_job
@@ -297,7 +297,7 @@ def retrain(
     """
     if not fresh:
         _refuse_holes(job, directory, judgement)
-        _refuse_other_data(job, directory)
+        check_job_data(job, directory)
     if fresh or not all_finished(directory, job.settings.trials):
         driver = run_job(job, directory, invocation, console, fresh=fresh, cluster=cluster)
         code, message = how_it_ended(driver, directory)
@@ -337,7 +337,24 @@ def _refuse_holes(job: RetrainingJob, directory: RunDirectory, judgement: Judgem
     judgement.order(job.retrainings, trials)
 
 
-def _refuse_other_data(job: RetrainingJob, directory: RunDirectory) -> None:
+def kept_result(directory: RunDirectory, error: UserError) -> Retrained:
+    """Return the figures of what was finished before, where its images are gone or others by now.
+
+    Raises:
+        UserError: the given one, where it was not finished.
+    """
+    path = directory.path / RESULTS
+    if not path.exists():
+        raise error
+    return Retrained(
+        exit_code=DONE,
+        directory=directory,
+        message=f"warning: these figures are told as they were kept, because {error}",
+        result=json.loads(path.read_text()),
+    )
+
+
+def check_job_data(job: RetrainingJob, directory: RunDirectory) -> None:
     """Refuse to test what was trained on other images, also where nothing is left to train.
 
     Raises:
@@ -415,7 +432,9 @@ def _tested(
     """Return what the test gave: from the run where it is kept there, else by opening the test set."""
     path = directory.path / TEST
     if path.exists():
-        return OpenedTest.from_mapping(json.loads(path.read_text()))
+        kept = OpenedTest.from_mapping(json.loads(path.read_text()))
+        say(console, f"opening {kept.opening} is told again; the test images were not read anew.")
+        return kept
     settings = job.settings
     models = _fitted(job)
     place = SealedImages(
@@ -469,6 +488,7 @@ def _open(
                 "dataset": retrainings.settings.dataset,
                 "images": len(opened.labels),
                 "run": str(directory.path),
+                "data_dir": retrainings.settings.data_dir,
                 "configurations": [one.name for one in retrainings.configurations],
                 "draws": len(retrainings.draws),
                 **retrainings.settings.conditions(),
@@ -479,6 +499,13 @@ def _open(
             f"the ledger {ledger} cannot be written ({error}), so the test set stays closed; all "
             "retrainings are kept; make it writable and repeat the command."
         ) from error
+    before = openings_of_others(ledger, opened.sha256, retrainings.settings.data_dir)
+    if before:
+        say(
+            console,
+            f"warning: {retrainings.settings.data_dir} was opened {times(before)} before with other test images in "
+            "it; those that are the same have judged before.",
+        )
     describe_skipped(opened.skipped, console, TEST)
     say(
         console,
