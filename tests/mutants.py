@@ -2073,13 +2073,19 @@ MUTANTS = (
     Mutant(
         "device: freed memory goes back to the system",
         "ssl_core/training/device.py",
-        "        malloc.mallopt(MMAP_MAX, 0)\n",
+        "        libc.mallopt(MMAP_MAX, 0)\n",
         "",
     ),
     Mutant(
         "device: a training counts the memory of the one before",
         "ssl_core/training/device.py",
-        "        malloc.malloc_trim(0)\n",
+        "        libc.malloc_trim(0)\n",
+        "",
+    ),
+    Mutant(
+        "device: the heap grows by small pages",
+        "ssl_core/training/device.py",
+        "        _grow_by_huge_pages(libc)\n",
         "",
     ),
     Mutant(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -60,6 +61,37 @@ def test_a_process_that_trains_keeps_what_it_frees_until_the_next_training():
     assert threads == 1
     assert given_back > 10 * kept
     assert at_the_next > 10 * kept
+
+
+HUGE = """
+import torch
+from pathlib import Path
+from ssl_core.training.device import set_up_process
+
+def megabytes(what):
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(what))
+
+before = megabytes("Rss:")
+for _ in range(3):
+    set_up_process(1)
+print(megabytes("Rss:") - before)
+held = [torch.ones(2**20) for _ in range(16)]
+print(megabytes("AnonHugePages:"))
+"""
+
+
+@pytest.mark.skipif(
+    not (HUGE_PAGES := Path("/sys/kernel/mm/transparent_hugepage/enabled")).is_file()
+    or "[never]" in HUGE_PAGES.read_text(),
+    reason="this system has no huge pages",
+)
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_its_heap_grows_by_huge_pages_and_takes_none_before_they_are_needed():
+    ended = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, check=True)
+    taken, huge = map(int, ended.stdout.split())
+    assert taken < 32
+    assert huge >= 32
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda", 1), ("cuda:0", 0), ("cuda:1", 1)])
