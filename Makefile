@@ -51,6 +51,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.suggestions regret --spaces ict --trials 200 --seeds 2
 	$(BIN)/python -m benchmarks.scale --trials 200 --slots 40 --reopen 1000
 	$(BIN)/python -m benchmarks.step_time --turns 3
+	$(BIN)/python -m benchmarks.memory --turns 3 --steps 4
 	$(BIN)/python -m benchmarks.trial_start
 	$(BIN)/python -m benchmarks.vmapped
 	$(BIN)/python -m benchmarks.vmapped --device cuda --settings "digits,cifar10"

@@ -758,7 +758,8 @@ def compare(
     budget_per_cell: Annotated[
         str | None,
         typer.Option(
-            help="Device time of each cell's search, such as 10m, in the place of --trials.",
+            help="Device time of each cell's search, such as 10m, in the place of --trials. A larger one, under the "
+            "same --name, goes on with what was searched.",
             rich_help_panel=SEARCHED,
         ),
     ] = None,

@@ -17,7 +17,7 @@ def set_up_process(threads: int) -> None:
 
     What an earlier training left of memory is given back to the system. From then on what is freed is kept, and the
     heap grows by huge pages: a step frees and takes the same megabytes again and again, and pages that were given
-    back are cleared before they return. A step of WRN-28-2 on a CPU takes .8 to .9 of the time. Without glibc
+    back are cleared before they return. A step of WRN-28-2 on a CPU takes about nine tenths of the time. Without glibc
     nothing is done about memory.
     """
     torch.set_num_threads(threads)
