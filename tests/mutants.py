@@ -1995,8 +1995,8 @@ MUTANTS = (
     Mutant(
         "retrain: other images than it was trained on are tested",
         "tune_ssl/workflows/retrain.py",
-        "        _refuse_other_data(job, directory)\n",
-        "",
+        "        check_job_data(job, directory)\n    if fresh or",
+        "        pass\n    if fresh or",
     ),
     Mutant(
         "compare: a control that found nothing is not seen at its end",
@@ -2193,8 +2193,8 @@ MUTANTS = (
     Mutant(
         "confirm: all test sets are counted as one",
         "tune_ssl/ledger.py",
-        ' and entry.get("test_set") == test_set:',
-        ":",
+        '        if entry.get("test_set") == test_set:\n            found.set',
+        "        if True:\n            found.set",
     ),
     Mutant(
         "confirm: a torn line swallows the next opening",
@@ -2289,8 +2289,8 @@ MUTANTS = (
     Mutant(
         "confirm: the test set is opened again to print",
         "tune_ssl/workflows/retrain.py",
-        "    if path.exists():\n        return OpenedTest",
-        "    if False:\n        return OpenedTest",
+        "    if path.exists():\n        kept = OpenedTest",
+        "    if False:\n        kept = OpenedTest",
     ),
     Mutant(
         "confirm: another winner than was written down",
