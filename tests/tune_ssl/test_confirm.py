@@ -250,7 +250,16 @@ class TestRefused:
                 for seed, drawn in draws_of(retrainings).items()
             }
 
+        def relabeled(retrainings):
+            return {
+                seed: dataclasses.replace(drawn, labels=np.roll(drawn.labels, 1))
+                for seed, drawn in draws_of(retrainings).items()
+            }
+
         before = tree(confirming.directory.path)
+        monkeypatch.setattr(workflow, "draw_images", relabeled)
+        with pytest.raises(UserError, match=r"data of run .top2-seeds3. have changed .labels"):
+            confirming()
         resume = functools.partial(
             workflow.resume_confirm, confirming.directory, Invocation(), Console(file=io.StringIO())
         )
