@@ -206,6 +206,12 @@ def test_nothing_below_the_views_imports_them():
     assert upwards == {"cli.py"}
 
 
+def test_the_readme_counts_the_mutants():
+    assert f"against {len(MUTANTS)} deliberate mistakes" in " ".join(
+        (ROOT / "README.md").read_text().split()
+    )
+
+
 def test_every_mutant_still_has_its_text():
     """A mutant whose text is gone catches nothing; running them all takes minutes."""
     assert [mutant.name for mutant in MUTANTS if occurrences(mutant) != 1] == []
