@@ -1008,14 +1008,17 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _say(f"internal error: {message}; add --debug for the traceback", 1, debug)
 
 
+LISTS = ("--alg", "--divergence", "--labeled-classes")
+
+
 def _refuse_repeated(arguments: list[str]) -> None:
-    """Refuse an option that is given twice, of which the last alone would count.
+    """Refuse a list that is given twice, of which the last would count alone. Of other options it may.
 
     Raises:
         UserError: one is.
     """
-    given = [word.partition("=")[0] for word in arguments if word.startswith("--") and word != "--"]
-    for option in given:
+    given = [word.partition("=")[0] for word in arguments]
+    for option in LISTS:
         if given.count(option) > 1:
             raise UserError(
                 f"{option} was given {given.count(option)} times; allowed: once; give several names in one "
