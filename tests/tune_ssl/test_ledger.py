@@ -111,6 +111,7 @@ def test_a_torn_line_never_was_an_opening(ledger, torn):
         file.write(torn)
     assert count(ledger, "b") == 2
     assert count(ledger, "c") == 3
+    assert openings_of(ledger, "digits") == 3, "in the torn ledger itself, not the account's alone"
 
 
 def test_processes_that_open_at_once_get_numbers_of_their_own(ledger):
