@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import validation_labels
 from benchmarks.validation_labels import choice
+from tune_ssl.text import percent
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +40,10 @@ def test_trials_that_are_alike_promise_what_they_are(correct):
 def test_the_record_is_of_the_choices_documented():
     record = json.loads(validation_labels.RECORD.read_text())
     assert [row["labels"] for row in record["rows"]] == list(validation_labels.CHOSEN_ON)
+
+
+def test_the_readme_shows_the_record():
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    for row in json.loads(validation_labels.RECORD.read_text())["rows"]:
+        shown = " | ".join(percent(row[name]) for name in ("promised", "is", "best"))
+        assert f"| {row['labels']} labels | {shown} |" in page
