@@ -158,15 +158,17 @@ def bank_rows(replicates: int) -> list[dict[str, Any]]:
 
 def banked(name: str) -> dict[str, Correct]:
     """Return, per cell of a recorded comparison, (retrainings, images): what was classified; the control first."""
-    rows = sorted(recorded(name)["cells"], key=lambda row: row["name"] != SUPERVISED)
-    return {row["name"]: classified_test(row["searched"][0]) for row in rows}
+    return {row["name"]: classified_test(row["searched"][0]) for row in _control_first(name)}
 
 
 def validated(name: str) -> Floats:
     """Return, for the cells in the order of ``banked``, (cells, retrainings): validation accuracies."""
-    rows = sorted(recorded(name)["cells"], key=lambda row: row["name"] != SUPERVISED)
-    lines = (row["searched"][0]["retrainings"] for row in rows)
+    lines = (row["searched"][0]["retrainings"] for row in _control_first(name))
     return np.array([[line["validation"] for line in own] for own in lines])
+
+
+def _control_first(name: str) -> list[dict[str, Any]]:
+    return sorted(recorded(name)["cells"], key=lambda row: row["name"] != SUPERVISED)
 
 
 def coverage(seed_sd: float, accuracy: float, draws: int, replicates: int) -> dict[str, Any]:

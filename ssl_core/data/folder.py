@@ -126,17 +126,16 @@ def load_test_images(data_dir: Path, image_size: int) -> LabeledImages:
         if not isinstance(file, str)
     }
     used = [
-        path for (path, _), file in zip(files.used, read, strict=True) if not isinstance(file, str)
+        labeled for labeled, file in zip(files.used, read, strict=True) if not isinstance(file, str)
     ]
     seen = {}
-    for index, path in enumerate(used):
+    for index, (path, _) in enumerate(used):
         training = places.get(_digest(test.images[index].transpose(1, 2, 0)))
         if training is not None:
             seen[index] = _reason(data_dir, path, _same_as(data_dir, training))
     named = [
         f"{class_names[label]} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        for (path, label), file in zip(files.used, read, strict=True)
-        if not isinstance(file, str)
+        for path, label in used
     ]
     files_sha256 = hashlib.sha256("\n".join(sorted(named)).encode()).hexdigest()
     return dataclasses.replace(test, seen=seen, files_sha256=files_sha256)

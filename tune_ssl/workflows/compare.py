@@ -50,7 +50,6 @@ from tune_ssl.run import (
     added_defaults,
     check_run_name,
     new_run,
-    read_yaml_mapping,
     run_lock,
     write_yaml,
 )
@@ -85,7 +84,7 @@ from tune_ssl.workflows.plan import (
     with_precision,
 )
 from tune_ssl.workflows.process import stdout_to_stderr
-from tune_ssl.workflows.results import read_run
+from tune_ssl.workflows.results import read_comparison, read_run
 from tune_ssl.workflows.retrain import (
     RESULTS,
     Judgement,
@@ -168,15 +167,6 @@ def prepare_compare(asked: Comparison, *, name: str | None, output: str, here: b
     shared = prepare(settings.data())
     with_data(settings, shared)
     return Prepared(comparison=asked, directory=directory, bill=_bill(asked, directory, shared))
-
-
-def read_comparison(directory: RunDirectory) -> Comparison:
-    """Return what a folder compares.
-
-    Raises:
-        UserError: its settings are damaged.
-    """
-    return Comparison.from_mapping(read_yaml_mapping(directory.path / COMPARISON))
 
 
 def parts(directory: RunDirectory) -> tuple[list[RunDirectory], list[str]]:

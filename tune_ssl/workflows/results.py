@@ -20,7 +20,7 @@ from tune_ssl.study import RESULT, Counts, count, device_seconds, is_running, re
 from tune_ssl.views.export import export_records
 
 if TYPE_CHECKING:
-    from tune_ssl.comparison import SearchedCell
+    from tune_ssl.comparison import Comparison, SearchedCell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +96,27 @@ def status(directory: RunDirectory) -> Status:
     )
 
 
+def read_comparison(directory: RunDirectory) -> Comparison:
+    """Return what a folder compares.
+
+    Raises:
+        UserError: its settings are damaged.
+    """
+    from tune_ssl.comparison import Comparison
+
+    return Comparison.from_mapping(read_yaml_mapping(directory.path / COMPARISON))
+
+
 def cell_of(directory: RunDirectory) -> SearchedCell | None:
     """Return the cell of a comparison that a run searches, which says what budget it has; None for any other run.
 
     Raises:
         UserError: the comparison's settings are damaged.
     """
-    from tune_ssl.comparison import Comparison
-
     whole = whole_of(directory)
     if whole is directory:
         return None
-    comparison = Comparison.from_mapping(read_yaml_mapping(whole.path / COMPARISON))
-    return comparison.cell_at(str(directory.path.relative_to(whole.path)))
+    return read_comparison(whole).cell_at(str(directory.path.relative_to(whole.path)))
 
 
 def without_full_length(
