@@ -318,6 +318,15 @@ PrecisionOption = Annotated[
     str | None,
     typer.Option(help="auto, float32 or bfloat16. \\[default: auto]", rich_help_panel=TRAINING),
 ]
+CompileOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the networks' passes: for large images, needs a C++ compiler. \\[default: False]",
+        rich_help_panel=TRAINING,
+        show_default=False,
+    ),
+]
 SeedOption = Annotated[
     OptionalInt,
     typer.Option(help="Of the search and its trainings. \\[default: 0]", rich_help_panel=SEARCH),
@@ -379,7 +388,7 @@ SHARED_SETTINGS = (
     *("unlabeled", "labeled_classes", "class_mismatch", "imbalance"),
     "reshuffle_validation",
     *("model", "max_steps", "batch_size", "unlabeled_ratio", "optimizer", "lr_schedule"),
-    *("protocol", "normalisation", "evaluate", "metric", "precision"),
+    *("protocol", "normalisation", "evaluate", "metric", "precision", "compile"),
     *("seed", "sampler", "scheduler", "reduction_factor", "grace"),
     *("device", "threads", "concurrency", "cpus_per_trial", "gpus_per_trial", "storage"),
 )
@@ -432,6 +441,7 @@ def search(
     evaluate: EvaluateOption = None,
     metric: MetricOption = None,
     precision: PrecisionOption = None,
+    compile: CompileOption = None,
     seed: SeedOption = None,
     sampler: SamplerOption = None,
     scheduler: SchedulerOption = None,
@@ -813,6 +823,7 @@ def compare(
     evaluate: EvaluateOption = None,
     metric: MetricOption = None,
     precision: PrecisionOption = None,
+    compile: CompileOption = None,
     seed: SeedOption = None,
     sampler: SamplerOption = None,
     scheduler: SchedulerOption = None,
@@ -909,6 +920,14 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or mps, if another than the file says.")
     ] = None,
+    compile: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile the network's passes, if otherwise than the file says: other bits.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option(help="New folder for weights, metrics and configuration.")
     ] = Path("trained"),
@@ -932,6 +951,7 @@ def train(
         split_seed=split_seed,
         data_dir=data_dir,
         device=device,
+        compile=compile,
         profile=profile,
     )
     if result_format == "json":
@@ -1166,7 +1186,6 @@ def _print_plan(
     settings: Any, name: str | None, output: str, *, here: bool, result_format: str
 ) -> None:
     from ssl_core.data.prepare import prepare
-    from tune_ssl import machine
     from tune_ssl.run import new_run
     from tune_ssl.workflows import plan
     from tune_ssl.workflows.opening import describe_warm_start, trials_to_start_from
@@ -1175,7 +1194,7 @@ def _print_plan(
     shared = prepare(settings.data())
     settings = plan.with_data(settings, shared)
     if here:
-        settings = plan.on_cluster(settings, machine.usable_cpus(), machine.gpu_count())
+        settings = plan.on_this_host(settings)
         settings = plan.with_precision(settings, shared)
     plan.describe_data(settings, shared, _console(), named_in=None)
     plan.describe_starts(settings, shared, _console())

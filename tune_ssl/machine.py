@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -126,6 +127,15 @@ def gpus_compute_in_bfloat16() -> bool:
     """Return whether all NVIDIA GPUs of this host do: compute capability 8.0 or later."""
     capabilities = [float(found) for found in _of_gpus("compute_cap")]
     return bool(capabilities) and min(capabilities) >= 8.0
+
+
+def missing_to_compile() -> str | None:
+    """Return what torch's compiler would miss on this host, None where it would find all."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        return f"no C++ compiler ({compiler})"
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return None if header.exists() else f"no header of Python ({header})"
 
 
 def versions() -> dict[str, str]:

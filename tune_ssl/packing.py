@@ -294,7 +294,12 @@ def _key(record: Mapping[str, Any], shapes: Shapes, device_name: str, most: int)
         "optimizer",
     )
     parts = {name: record[name] for name in of_the_step} | asdict(shapes)
-    further = ("batch_norm_momentum", "normalisation", "parameters")  # some add a view or a pass
+    further = (
+        "batch_norm_momentum",
+        "normalisation",
+        "parameters",
+        "compile",
+    )  # some add a view or a pass
     parts |= {name: record.get(name) for name in further}
     parts |= {"device": device_name, "most": most, "torch": machine.versions()["torch"]}
     return json.dumps(parts, sort_keys=True)

@@ -88,6 +88,7 @@ class RunConfig:
         divergence: those to choose from; empty for each method's published one.
         entropy_min: weight of entropy minimisation, or ``search``.
         reshuffle_validation: every trial divides the labels, to train and to choose on, anew.
+        compile: networks by torch's compiler, see ``ssl_core.training.compiled``.
         grace: the first rung, in steps.
         gpus_per_trial: GPUs of each, a fraction where several share one, or ``auto`` to measure it.
         start_from: configurations tried first, as ``export`` writes them.
@@ -122,6 +123,7 @@ class RunConfig:
     evaluate: str = "ema"
     metric: str = "auto"
     precision: str = "auto"
+    compile: bool = False
     seed: int = 0
     sampler: str = "tpe"
     scheduler: str = "asha"
@@ -161,6 +163,7 @@ class RunConfig:
         check_choice("evaluate", self.evaluate, EVALUATED_NETWORKS)
         check_choice("metric", self.metric, ("auto", *METRIC_NAMES))
         check_choice("precision", self.precision, ("auto", *PRECISIONS))
+        check_flag("compile", self.compile)
         check_integer("seed", self.seed, 0, 2**32 - 1)
         check_flag("reshuffle-validation", self.reshuffle_validation)
         check_choice("sampler", self.sampler, SAMPLERS)
@@ -353,6 +356,7 @@ class RunConfig:
             "evaluate": self.evaluate,
             "metric": self.metric,
             "precision": self.precision,
+            "compile": self.compile,
             "threads": self.threads,
             "device": self.device,
             "seed": seed,
@@ -379,7 +383,7 @@ def _spawned(*seeds: int) -> int:
 ADDED_SETTINGS = (
     *("unlabeled", "labeled_classes", "class_mismatch", "imbalance", "reshuffle_validation"),
     *("protocol", "normalisation", "batch_norm_momentum"),
-    *("weight_decay", "ramp_fraction", "published_from"),
+    *("weight_decay", "ramp_fraction", "published_from", "compile"),
 )
 """What files of earlier versions do not have: there, each has its default."""
 

@@ -26,6 +26,7 @@ from ssl_core.data.config import DataConfig
 from ssl_core.errors import (
     UserError,
     check_choice,
+    check_flag,
     check_integer,
     check_keys,
     check_number,
@@ -61,6 +62,7 @@ class TrainingConfig:
             network is measured; None to recompute them before each evaluation.
         evaluate: the network that is measured and exported, never the better of two.
         metric: what it is measured by; balanced_accuracy weighs every class alike.
+        compile: the step's passes by torch's compiler, see ``compiled.py``; other bits.
         threads: CPU threads; results are bit-equal only at the same number.
         seed: weights, batches, augmentation and the method's own randomness.
         protocol: whose settings these are, for people; no training depends on it.
@@ -81,6 +83,7 @@ class TrainingConfig:
     evaluate: str = "ema"
     metric: str = "accuracy"
     precision: str = "float32"
+    compile: bool = False
     threads: int = 1
     device: str = "cpu"
     seed: int = 0
@@ -100,6 +103,7 @@ class TrainingConfig:
         check_choice("evaluate", self.evaluate, EVALUATED_NETWORKS)
         check_choice("metric", self.metric, METRIC_NAMES)
         check_choice("precision", self.precision, PRECISIONS)
+        check_flag("compile", self.compile)
         check_integer("threads", self.threads, 1)
         check_device(self.device)
         check_integer("seed", self.seed, 0, LARGEST_SEED)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from ssl_core.algorithms import ALGORITHMS, Algorithm, Batch, LossTerms
-from ssl_core.algorithms.common import numbers_of
+from ssl_core.algorithms.common import Network, numbers_of
 from ssl_core.data.augment import PreprocessingTensors, augmented_view
 from ssl_core.data.prepare import SplitImages
 from ssl_core.data.recipe import Preprocessing, Whitening
@@ -29,6 +29,7 @@ from ssl_core.models.batch_norm import batch_norms, update_statistics
 from ssl_core.models.ema import EMA, decay_from_horizon
 from ssl_core.models.wide_resnet import build_model
 from ssl_core.training.capture import WARM_UP_STEPS, Capture, side_stream
+from ssl_core.training.compiled import compiled
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.device import forget_peak
 from ssl_core.training.inputs import StepInputs
@@ -100,6 +101,11 @@ class Step:
             self._preprocessing = PreprocessingTensors(shared.normalisation, self._device)
         self.student: nn.Module = _initial_network(config, shared).to(self._device)
         self.ema = EMA(self.student, decay_from_horizon(config.ema_horizon))
+        self._student_pass: Network = self.student
+        self._teacher_pass: Network = self.ema.network
+        if config.compile:
+            self._student_pass = compiled(self.student, config.threads)
+            self._teacher_pass = compiled(self.ema.network, config.threads)
         self.algorithm: Algorithm = ALGORITHMS[config.algorithm].Algorithm(config.method)
         # Running statistics see unlabeled images for every method, supervised included.
         self._unlabeled_views = max(
@@ -289,8 +295,8 @@ class Step:
             batch = self.batch()
         with record_function("losses"), self._autocast():
             terms = self.algorithm(
-                self.student,
-                self.ema.network,
+                self._student_pass,
+                self._teacher_pass,
                 batch,
                 self._inputs.progress,
                 self._generators["method"],

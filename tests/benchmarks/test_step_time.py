@@ -25,30 +25,13 @@ def test_the_images_stand_for_cifar10():
     assert not set(images.validation) & set(images.unlabeled)
 
 
-def test_compiled_networks_are_compiled_from_their_next_call_on(monkeypatch):
-    called = fake_compiler(monkeypatch)
-    training = step_time.endless_training(step_time.digits(), algorithm="mean_teacher")
-    step_time.compiled_networks(training).run(1)
-    assert set(called) == {id(training.student), id(training.ema.network)}
-
-
-def fake_compiler(monkeypatch) -> list[int]:
-    """Compile nothing; return the networks whose compiled forward is called, by their identity."""
-    called: list[int] = []
-
-    def compiled(forward):
-        return lambda *given: called.append(id(forward.__self__)) or forward(*given)
-
-    monkeypatch.setattr(torch, "compile", compiled)
-    return called
-
-
 @pytest.mark.slow
 def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(step_time, "RECORD", tmp_path / "record.json")
     monkeypatch.setattr(step_time, "SETTINGS", {"digits": ("digits", "wrn-10-1", 50, 2)})
     monkeypatch.setattr(step_time, "SECONDS_BETWEEN_TURNS", 0.0)
-    fake_compiler(monkeypatch)
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network, **_: compiled.append(network) or network)
     arguments = [
         *("--settings", "digits", "--methods", "supervised,mixmatch"),
         *("--turns", "1", "--compiled", "--record"),
@@ -76,6 +59,9 @@ def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, cap
         assert share == pytest.approx(flops / spent[precision] / peak, rel=0.2)
     assert "of_the_ceiling" not in mixmatch
     assert capsys.readouterr().out.count("faster than plain") == 2
+    assert (
+        len(compiled) == 8
+    )  # student and teacher of two methods in two precisions, and of no other training
 
 
 def test_the_page_shows_the_recorded_steps_and_what_bounds_them():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -227,6 +229,39 @@ class TestCommands:
 
     def test_one_that_is_nowhere_too(self, environment):
         assert machine.command_path("tool") == "tool"
+
+
+class TestCompiler:
+    @pytest.fixture
+    def header(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+        monkeypatch.setattr(shutil, "which", lambda name: {"g++": "/usr/bin/g++"}.get(name))
+        monkeypatch.setattr(sys, "platform", "linux")
+        (tmp_path / "Python.h").touch()
+        return tmp_path / "Python.h"
+
+    def test_nothing_is_missing_where_both_are_there(self, header):
+        assert machine.missing_to_compile() is None
+
+    def test_a_header_of_python_is_needed(self, header):
+        header.unlink()
+        assert machine.missing_to_compile() == f"no header of Python ({header})"
+
+    def test_the_compiler_is_that_of_the_environment(self, header, monkeypatch):
+        monkeypatch.setenv("CXX", "icpx")
+        assert machine.missing_to_compile() == "no C++ compiler (icpx)"
+
+    def test_a_mac_has_another(self, header, monkeypatch):
+        monkeypatch.setattr(sys, "platform", "darwin")
+        assert machine.missing_to_compile() == "no C++ compiler (clang++)"
+
+    @pytest.mark.parametrize("missing", [None, "no C++ compiler (g++)"])
+    def test_doctor_says_it_and_asks_for_nothing(self, tmp_path, monkeypatch, missing):
+        monkeypatch.setattr(machine, "missing_to_compile", lambda: missing)
+        [found] = [one for one in doctor.examine(tmp_path) if one.what == "compiler"]
+        assert found.good
+        assert found.found == (missing or "there is one, for --compile")
 
 
 class TestDoctor:

@@ -42,7 +42,7 @@ class FakeRay:
         ]
 
     def options(self, scheduling_strategy):
-        def remote(storage, probe, factory, needs_gpu):
+        def remote(storage, probe, factory, needs_gpu, compiles):
             self.storage.write(probe, b"tune-ssl")
             return scheduling_strategy.node_id
 
@@ -68,7 +68,9 @@ def cluster(tmp_path, monkeypatch):
         monkeypatch.setattr(nodes, "NodeAffinitySchedulingStrategy", strategy)
         monkeypatch.setattr(nodes, "PROOF_SECONDS", 0.05)
         monkeypatch.setattr(nodes, "POLL_SECONDS", 0.0)
-        needed = Requirements(storage=str(tmp_path), factory=None, cpus=1.0, gpus=0.0)
+        needed = Requirements(
+            storage=str(tmp_path), factory=None, cpus=1.0, gpus=0.0, compiles=False
+        )
         return fake, NodeGuard(needed)
 
     return make

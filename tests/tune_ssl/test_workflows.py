@@ -206,6 +206,21 @@ class TestOnCluster:
             asked = dataclasses.replace(config, precision=given)
             assert plan.with_precision(asked, shared).precision == given
 
+    def test_a_host_without_a_compiler_is_asked_for_none_that_is_not_wanted(self, monkeypatch):
+        monkeypatch.setattr("tune_ssl.machine.missing_to_compile", lambda: "no C++ compiler (g++)")
+        plan.on_this_host(small_config())
+        with pytest.raises(
+            UserError, match=r"no C\+\+ compiler \(g\+\+\); allowed: .*--no-compile"
+        ):
+            plan.on_this_host(small_config(compile=True))
+        monkeypatch.setattr("tune_ssl.machine.missing_to_compile", lambda: None)
+        assert plan.on_this_host(small_config(compile=True)).compile
+
+    def test_a_plan_says_that_networks_are_compiled(self):
+        [_, network, _] = plan.describe_training(small_config(compile=True, precision="bfloat16"))
+        assert " in bfloat16, compiled, " in network
+        assert "compiled" not in " ".join(plan.describe_training(small_config()))
+
     def test_a_mac_s_device_is_refused_elsewhere(self, monkeypatch):
         monkeypatch.setattr(sys, "platform", "linux")
         with pytest.raises(UserError, match="device is mps and this is no Mac"):

@@ -13,7 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ssl_core.errors import UserError
-from tune_ssl.machine import disk_free_bytes, versions
+from tune_ssl.machine import disk_free_bytes, missing_to_compile, versions
 from tune_ssl.storage import RunStorage
 from tune_ssl.text import size
 
@@ -33,12 +33,14 @@ class Requirements:
         storage: root that it must be able to write and the driver to read.
         factory: reference to what the trials share; its images must arrive unchanged.
         cpus, gpus: share of a node that a trial takes; a node that is smaller is not asked.
+        compiles: trials compile their networks.
     """
 
     storage: str
     factory: Any
     cpus: float
     gpus: float
+    compiles: bool
 
 
 class NodeGuard:
@@ -126,6 +128,7 @@ class NodeGuard:
                 probe,
                 [self._requirements.factory],
                 self._requirements.gpus > 0,
+                self._requirements.compiles,
             )
             self._pending[reference] = (node_id, host, probe)
 
@@ -174,12 +177,17 @@ class NodeGuard:
 
 
 @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]
-def _prove(storage: str, probe: str, factory: list[Any], needs_gpu: bool) -> dict[str, Any]:
+def _prove(
+    storage: str, probe: str, factory: list[Any], needs_gpu: bool, compiles: bool
+) -> dict[str, Any]:
     """Run on a node: return its versions, and its problem or None."""
-    return {"versions": versions(), "problem": _own_problem(storage, probe, factory[0], needs_gpu)}
+    problem = _own_problem(storage, probe, factory[0], needs_gpu, compiles)
+    return {"versions": versions(), "problem": problem}
 
 
-def _own_problem(storage: str, probe: str, factory: Any, needs_gpu: bool) -> str | None:
+def _own_problem(
+    storage: str, probe: str, factory: Any, needs_gpu: bool, compiles: bool
+) -> str | None:
     place = RunStorage(storage)
     try:
         place.write(probe, b"tune-ssl")
@@ -188,6 +196,9 @@ def _own_problem(storage: str, probe: str, factory: Any, needs_gpu: bool) -> str
     free = disk_free_bytes(Path(os.environ.get("TMPDIR", "/tmp")))
     if free is not None and free < SMALLEST_DISK:
         return f"its disk has {size(free)} free, fewer than {size(SMALLEST_DISK)}"
+    missing = missing_to_compile() if compiles else None
+    if missing is not None:
+        return f"it has {missing}, which --compile needs"
     try:
         ray.get(factory).verify()
     except RuntimeError as error:

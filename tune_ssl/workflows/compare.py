@@ -34,7 +34,6 @@ from ssl_core.data.prepare import SplitImages, prepare, prepare_draws
 from ssl_core.data.sources import check_has_test_images
 from ssl_core.errors import UserError
 from tune_ssl import comparison as judging
-from tune_ssl import machine
 from tune_ssl.best import rank_trials
 from tune_ssl.comparison import CONTROL, Comparison, Searched, SearchedCell
 from tune_ssl.driver import TIME_LIMIT, SearchDriver
@@ -74,7 +73,7 @@ from tune_ssl.workflows.opening import check_same_data, data_facts
 from tune_ssl.workflows.plan import (
     describe_conditions,
     describe_training,
-    on_cluster,
+    on_this_host,
     placed,
     planned_steps,
     separable_text,
@@ -163,7 +162,7 @@ def prepare_compare(asked: Comparison, *, name: str | None, output: str, here: b
     else:
         new_run(name, output, settings)
     if here:
-        on_cluster(settings, machine.usable_cpus(), machine.gpu_count())
+        on_this_host(settings)
     shared = prepare(settings.data())
     with_data(settings, shared)
     return Prepared(comparison=asked, directory=directory, bill=_bill(asked, directory, shared))
@@ -649,7 +648,7 @@ def time_lines(comparison: Comparison) -> list[str]:
     Raises:
         UserError: the images cannot be read.
     """
-    settings = on_cluster(comparison.settings, machine.usable_cpus(), machine.gpu_count())
+    settings = on_this_host(comparison.settings)
     shared = prepare(settings.data())
     settings = with_precision(with_data(settings, shared), shared)
     measured = {name: _seconds_per_step(settings, name, shared) for name in settings.alg}

@@ -17,7 +17,6 @@ from ssl_core.data.prepare import SplitImages, all_labels
 from ssl_core.data.sources import check_has_test_images
 from ssl_core.data.splits import draw_folds
 from ssl_core.errors import UserError, check_integer
-from tune_ssl import machine
 from tune_ssl.best import RankedTrial, rank_trials
 from tune_ssl.ledger import LEDGER
 from tune_ssl.retraining import (
@@ -37,7 +36,7 @@ from tune_ssl.text import duration, times
 from tune_ssl.trial import DIVISION
 from tune_ssl.views.messages import say
 from tune_ssl.workflows.driving import Invocation
-from tune_ssl.workflows.plan import on_cluster, placed, slots_here
+from tune_ssl.workflows.plan import on_this_host, placed, slots_here
 from tune_ssl.workflows.results import cell_of, is_done, read_run, without_full_length
 from tune_ssl.workflows.retrain import (
     Retrained,
@@ -117,7 +116,7 @@ def prepare_confirm(search: RunDirectory, wishes: Wishes, *, here: bool) -> Prep
     )
     settings = dataclasses.replace(settings, concurrency=wishes.concurrency)
     if here:
-        on_cluster(settings, machine.usable_cpus(), machine.gpu_count())
+        on_this_host(settings)
     retrainings = Retrainings(
         settings=settings,
         configurations=tuple(chosen),

@@ -28,6 +28,7 @@ def examine(output: Path) -> list[Finding]:
         Finding("cores", f"{machine.usable_cpus()} usable", True),
         _memory(),
         _gpus(),
+        _compiler(),
         _shared_memory(),
         _disk(output),
         _port(),
@@ -52,6 +53,11 @@ def _memory() -> Finding:
 def _gpus() -> Finding:
     names = machine.gpu_names()
     return Finding("gpus", ", ".join(names) or "none; trials run on the CPU", True)
+
+
+def _compiler() -> Finding:
+    missing = machine.missing_to_compile()
+    return Finding("compiler", missing or "there is one, for --compile", True)
 
 
 def _shared_memory() -> Finding:

@@ -25,6 +25,7 @@ from tune_ssl.text import counted
 from tune_ssl.trial import WorkFactory
 from tune_ssl.views.live import LiveView
 from tune_ssl.views.messages import say
+from tune_ssl.workflows.plan import check_compiler
 from tune_ssl.workflows.process import (
     draining_signals,
     let_sigterm_interrupt,
@@ -345,12 +346,15 @@ class _Shared:
         if self.job is not None:
             return
         factory = shared_by_all(job.factory())
-        if not self.cluster.local:
+        if self.cluster.local:
+            check_compiler(job.settings.compile)
+        else:
             requirements = Requirements(
                 storage=storage.root,
                 factory=factory,
                 cpus=job.settings.cpus_per_trial,
                 gpus=job.settings.gpu_share,
+                compiles=job.settings.compile,
             )
             self.guard = NodeGuard(requirements)
             self.guard.prove_all()

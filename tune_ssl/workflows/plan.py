@@ -93,6 +93,26 @@ def check_unlabeled(dataset: str, algorithms: Iterable[str], shared: SplitImages
         )
 
 
+def on_this_host(config: RunConfig) -> RunConfig:
+    """Return the settings with what the machine decides, where that is this host alone.
+
+    Raises:
+        UserError: more is asked for than there is, or a compiler is and there is none.
+    """
+    check_compiler(config.compile)
+    return on_cluster(config, machine.usable_cpus(), machine.gpu_count())
+
+
+def check_compiler(wanted: bool) -> None:
+    """Raise UserError where networks shall be compiled and this host cannot."""
+    missing = machine.missing_to_compile() if wanted else None
+    if missing is not None:
+        raise UserError(
+            f"compile is true and this host has {missing}; allowed: with a C++ compiler and Python's headers; "
+            "install them, or search and train with --no-compile."
+        )
+
+
 def on_cluster(config: RunConfig, cpus: float, gpus: float) -> RunConfig:
     """Return the settings with what the machine decides: device, GPUs, threads.
 
@@ -241,6 +261,7 @@ def describe_training(config: RunConfig) -> list[str]:
     """Return how every trial is trained and when it is measured: protocol, network, rungs."""
     rungs, batch = config.rungs(), config.resolved_batch_size
     precision = "" if config.precision == "auto" else f" in {config.precision}"
+    precision += ", compiled" if config.compile else ""
     return [
         *_describe_protocol(config),
         f"network: {config.resolved_model}{precision}, {rungs[-1]} steps of {batch} labeled and "

@@ -31,6 +31,7 @@ from tune_ssl.workflows.plan import (
     describe_data,
     describe_starts,
     on_cluster,
+    on_this_host,
     placed,
     with_data,
     with_own_places,
@@ -68,7 +69,7 @@ def search(
     """
     directory = new_run(name, output, config)
     if invocation.address is None:  # Ray would take seconds to say the same
-        on_cluster(config, machine.usable_cpus(), machine.gpu_count())
+        on_this_host(config)
     config = with_own_places(config, directory.name)
     shared = prepare(config.data())
     config = with_data(config, shared)

@@ -20,7 +20,7 @@ from tune_ssl.run import DEFAULT_PROTOCOL, read_yaml, write_yaml
 from tune_ssl.text import duration
 from tune_ssl.views.export import EXPORTED_KEYS, configuration_of, records_in
 from tune_ssl.views.messages import say
-from tune_ssl.workflows.plan import check_unlabeled, describe_skipped
+from tune_ssl.workflows.plan import check_compiler, check_unlabeled, describe_skipped
 
 if TYPE_CHECKING:
     from ssl_core.training.profile import StepProfile
@@ -81,6 +81,7 @@ def train(
     split_seed: int | None = None,
     data_dir: str | None = None,
     device: str | None = None,
+    compile: bool | None = None,
     profile: bool = False,
 ) -> Trained:
     """Train one configuration and write weights, metrics and the configuration as resolved.
@@ -96,10 +97,12 @@ def train(
     from tune_ssl.trial import TrainingFactory
 
     changes = {"seed": seed, "split_seed": split_seed, "data_dir": data_dir, "device": device}
+    changes["compile"] = compile
     _check_whole(record)
     given = configuration_of(record) | {k: v for k, v in changes.items() if v is not None}
     config = TrainingConfig.from_record(given)
     _check_device(config.device)
+    check_compiler(config.compile)
     drawn = prepare(config.data.undivided)
     shared = divided(drawn, config.data)
     check_unlabeled(config.data.dataset, (config.algorithm,), shared)
