@@ -210,6 +210,25 @@ def test_of_nodes_of_different_sizes_each_gets_what_fits(cluster: RunningCluster
     assert {trial.state for trial in trials_of(folder)} == {TrialState.COMPLETE}
 
 
+def test_compiled_trials_run_where_there_is_a_compiler(cluster: RunningCluster, tmp_path: Path):
+    cluster.add(CXX="no-such-compiler")
+    search = (
+        *("--alg", "mean_teacher", "--max-steps", "18", "--trials", "3", "--compile"),
+        *("--address", cluster.address, "--name", "compiled"),
+    )
+    here = {"CXX": "nor-here"}  # where nothing is trained
+    refused = run(*search, cwd=tmp_path, **here)
+    assert refused.returncode == 2
+    missing = "no C++ compiler (no-such-compiler), which --compile needs"
+    assert f"it has {missing}" in refused.stderr
+    cluster.add()
+    ended = run(*search, cwd=tmp_path, **here)
+    assert ended.returncode == 0, ended.stderr
+    states = [trial.state for trial in trials_of(tmp_path / "runs" / "compiled")]
+    assert len(states) == 3
+    assert TrialState.FAIL not in states
+
+
 def test_a_cluster_whose_only_node_for_trials_fails_its_checks_is_refused(
     cluster: RunningCluster, tmp_path: Path
 ):

@@ -156,6 +156,29 @@ def test_with_one_trial_at_a_time_a_search_is_reproducible(tmp_path: Path):
     assert outcome_of(tmp_path / "runs/one") == outcome_of(tmp_path / "runs/two")
 
 
+def test_compiled_it_trains_goes_on_and_is_trained_again_where_there_is_a_compiler(tmp_path: Path):
+    small = (*SMALL, "--compile", "--name", "compiled")
+    refused = run(*small, "--trials", "2", cwd=tmp_path, CXX="no-such-compiler")
+    assert refused.returncode == 2
+    assert "this host has no C++ compiler (no-such-compiler)" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+    ended = run(*small, "--trials", "2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    refused = run("resume", "compiled", "--trials", "3", cwd=tmp_path, CXX="no-such-compiler")
+    assert refused.returncode == 2
+    assert len(trials_of(tmp_path / "runs/compiled")) == 2
+    assert run("resume", "compiled", "--trials", "3", cwd=tmp_path).returncode == 0
+    states = [trial.state.name for trial in trials_of(tmp_path / "runs/compiled")]
+    assert len(states) == 3
+    assert "FAIL" not in states
+    trained = run("train", "runs/compiled/best.yaml", "--format", "json", cwd=tmp_path)
+    metrics = json.loads(trained.stdout)
+    assert metrics["validation_accuracy"] == metrics["exported_validation_accuracy"]
+    elsewhere = ("train", "runs/compiled/best.yaml", "--output", "elsewhere")
+    assert run(*elsewhere, cwd=tmp_path, CXX="no-such-compiler").returncode == 2
+    assert run(*elsewhere, "--no-compile", cwd=tmp_path, CXX="no-such-compiler").returncode == 0
+
+
 def test_gpus_that_are_not_there_are_refused_and_nothing_is_written(tmp_path: Path):
     ended = run(*SMALL, "--gpus-per-trial", "0.5", "--device", "cuda", cwd=tmp_path)
     if ended.returncode == 0:

@@ -11,6 +11,7 @@ import torch
 
 from ssl_core.data.prepare import prepare
 from ssl_core.names import ALGORITHM_NAMES
+from ssl_core.training.compiled import compiled
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.loop import Training
 
@@ -43,7 +44,7 @@ def passes(monkeypatch):
     """Compile nothing; return the networks that compiled passes were made through, one entry each."""
     made = []
 
-    def compiled(network, *, dynamic, fullgraph):
+    def compile_nothing(network, *, dynamic, fullgraph):
         assert (dynamic, fullgraph) == (False, True)
 
         def whole(images):
@@ -52,7 +53,7 @@ def passes(monkeypatch):
 
         return whole
 
-    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch, "compile", compile_nothing)
     return made
 
 
@@ -104,6 +105,15 @@ class TestPasses:
 @needs_a_compiler
 @pytest.mark.slow
 class TestCompiler:
+    def test_more_sizes_are_compiled_than_torch_would_by_itself(self):
+        linear = torch.nn.Linear(2, 2)
+        passes = compiled(linear, threads=1)
+        before = graphs()
+        for size in range(2, 14):
+            images = torch.ones(size, 2)
+            assert torch.allclose(passes(images), linear(images))
+        assert graphs() == before + 12
+
     def test_losses_and_weights_are_those_of_the_network(self):
         for algorithm in ALGORITHM_NAMES:
             one, other = training(algorithm), training(algorithm, compile=False)

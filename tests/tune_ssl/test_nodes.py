@@ -29,6 +29,7 @@ class FakeRay:
         self.storage, self.hosts = storage, hosts
         self.answering: set[str] = set()
         self.dead: set[str] = set()
+        self.compiling: list[bool] = []
 
     def nodes(self):
         return [
@@ -44,6 +45,7 @@ class FakeRay:
     def options(self, scheduling_strategy):
         def remote(storage, probe, factory, needs_gpu, compiles):
             self.storage.write(probe, b"tune-ssl")
+            self.compiling.append(compiles)
             return scheduling_strategy.node_id
 
         return SimpleNamespace(remote=remote)
@@ -74,6 +76,21 @@ def cluster(tmp_path, monkeypatch):
         return fake, NodeGuard(needed)
 
     return make
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_node_is_asked_for_a_compiler_where_trials_need_one(cluster, monkeypatch, compiles):
+    ray, guard = cluster(a="one")
+    guard._requirements = dataclasses.replace(guard._requirements, compiles=compiles)
+    ray.answering = {"a"}
+    guard.prove_all()
+    assert ray.compiling == [compiles]
+    ray.get = lambda factory: SimpleNamespace(verify=lambda: None)
+    monkeypatch.setattr(nodes, "missing_to_compile", lambda: "no C++ compiler (g++)")
+    problem = nodes._own_problem(ray.storage.root, "probe", None, False, compiles)
+    assert problem == ("it has no C++ compiler (g++), which --compile needs" if compiles else None)
+    monkeypatch.setattr(nodes, "missing_to_compile", lambda: None)
+    assert nodes._own_problem(ray.storage.root, "probe", None, False, compiles) is None
 
 
 def test_a_node_that_answers_late_gets_trials_when_it_has(cluster):

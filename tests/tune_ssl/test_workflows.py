@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from search_spaces import common
 from ssl_core.data.prepare import prepare
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import (
+    HERE,
     NUM_CLASSES,
     Fault,
     OutOfMemoryError,
@@ -325,6 +327,30 @@ class TestPlan:
         told = dict(line.split(": ", 1) for line in plan.describe_plan(config, tiny_images()))
         assert f"the first {defaults} with" in told["trials"]
         assert len(Run(tmp_path / "run", config).trials()) == defaults
+
+
+class TestShipping:
+    @pytest.mark.parametrize("local", [True, False])
+    def test_this_host_needs_a_compiler_where_it_trains(self, monkeypatch, local):
+        """A search that is resumed or confirmed here may have begun elsewhere."""
+        monkeypatch.setattr("tune_ssl.machine.missing_to_compile", lambda: "no C++ compiler (g++)")
+        monkeypatch.setattr("tune_ssl.on_ray.cluster.shared_by_all", lambda value: value)
+        asked = []
+        guard = SimpleNamespace(prove_all=lambda: None, problems={})
+        monkeypatch.setattr(
+            "tune_ssl.on_ray.nodes.NodeGuard", lambda needed: asked.append(needed) or guard
+        )
+        cluster = dataclasses.replace(HERE, local=local)
+        shared = driving._Shared(cluster, driving.Invocation(), Console(file=io.StringIO()))
+        for compiles in (False, True):
+            shared.job = None
+            job = SimpleNamespace(settings=small_config(compile=compiles), factory=lambda: None)
+            if local and compiles:
+                with pytest.raises(UserError, match="this host has no C"):
+                    shared.ship(job, RunStorage("/tmp"))
+            else:
+                shared.ship(job, RunStorage("/tmp"))
+        assert [needed.compiles for needed in asked] == ([] if local else [False, True])
 
 
 class TestOpening:
