@@ -83,8 +83,9 @@ TESTS = {
     "ssl_core/data/whitening.py": (WHITENING,),
     "ssl_core/training/classifier.py": (RUNNING,),
     "ssl_core/training/loop.py": (TRAININGS, CAPTURE, RUNNING),
-    "ssl_core/training/step.py": (TRAININGS, CAPTURE, RUNNING),
+    "ssl_core/training/step.py": (TRAININGS, CAPTURE, RUNNING, "tests/ssl_core/test_compiled.py"),
     "ssl_core/training/seeds.py": (TRAININGS,),
+    "ssl_core/training/compiled.py": ("tests/ssl_core/test_compiled.py",),
     "search_spaces/common.py": (SPACES, PROTOCOL),
     "search_spaces/joint.py": (SPACES, "tests/tune_ssl/test_workflows.py"),
     "ssl_core/data/pools.py": (CONDITIONS,),
@@ -150,6 +151,7 @@ TESTS = {
     "tune_ssl/workflows/driving.py": (
         "tests/tune_ssl/test_compare.py",
         "tests/tune_ssl/test_drivers.py",
+        "tests/tune_ssl/test_workflows.py",
     ),
     "tune_ssl/workflows/compare.py": ("tests/tune_ssl/test_compare.py",),
     "tune_ssl/worker.py": ("tests/tune_ssl/test_worker.py",),
@@ -2621,6 +2623,48 @@ MUTANTS = (
         "tune_ssl/views/report.py",
         "title = escape(f\"tune-ssl report: {result['run']}\")",
         "title = f\"tune-ssl report: {result['run']}\"",
+    ),
+    Mutant(
+        "compiled-probing",
+        "ssl_core/training/compiled.py",
+        "network(images) if images.requires_grad else whole(images)",
+        "whole(images)",
+    ),
+    Mutant(
+        "compiled-by-all-cores",
+        "ssl_core/training/compiled.py",
+        "config.compile_threads = threads",
+        "config.compile_threads = 1",
+    ),
+    Mutant(
+        "compiled-teacher-is-the-student",
+        "ssl_core/training/step.py",
+        "self._teacher_pass = compiled(self.ema.network, config.threads)",
+        "self._teacher_pass = compiled(self.student, config.threads)",
+    ),
+    Mutant(
+        "compiled-unasked",
+        "ssl_core/training/step.py",
+        "        if config.compile:\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "compiled-on-any-node",
+        "tune_ssl/on_ray/nodes.py",
+        "missing = missing_to_compile() if compiles else None",
+        "missing = None",
+    ),
+    Mutant(
+        "compiled-resumed-on-any-host",
+        "tune_ssl/workflows/driving.py",
+        "            check_compiler(job.settings.compile)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "compiled-another-comparison",
+        "tune_ssl/run.py",
+        '"published_from", "compile"),',
+        '"published_from"),',
     ),
 )
 
