@@ -6,6 +6,9 @@ A worker's runner takes up one trial after another, as in a search; the cost of 
 the task to the end of the first step, less the median of the steps that follow. The first trial, which
 loads libraries and images and on a GPU records the step, is left out. Resident memory is the peak of a
 method's last trial, with all its worker holds.
+
+``--compile`` has the networks compiled, and tells a method's first start, too: what its passes take that no method before
+it had, where torch has none of them on disk or, run once more, has them all.
 """
 
 from __future__ import annotations
@@ -43,18 +46,21 @@ def main() -> None:
                 "batch_size": batch_size,
                 "max_steps": 10**6,
                 "device": options.device,
+                "compile": options.compile,
             }
             starts = [started(factory, record, options.steps) for _ in range(options.trials + 1)]
-            rows.append(
-                {
-                    "method": method,
-                    "start_milliseconds": round(1000 * statistics.median(starts[1:]), 1),
-                    "resident_megabytes": peak_resident_bytes() // 2**20,
-                }
-            )
+            row = {
+                "method": method,
+                "start_milliseconds": round(1000 * statistics.median(starts[1:]), 1),
+                "resident_megabytes": peak_resident_bytes() // 2**20,
+            }
+            if options.compile:
+                row["first_start_seconds"] = round(starts[0], 1)
+            rows.append(row)
             print(as_text(setting, rows[-1]), flush=True)
         if options.record:
-            keep(RECORD, f"{setting} on {options.device}", {"rows": rows})
+            compiled = ", compiled" if options.compile else ""
+            keep(RECORD, f"{setting} on {options.device}{compiled}", {"rows": rows})
 
 
 def started(factory: TrainingFactory, record: dict[str, Any], steps: int) -> float:
@@ -75,10 +81,13 @@ def started(factory: TrainingFactory, record: dict[str, Any], steps: int) -> flo
 
 def as_text(setting: str, row: dict[str, Any]) -> str:
     """Return a row as people read it."""
-    return (
+    text = (
         f"{setting:<8} {row['method']:<13} start {row['start_milliseconds']:.1f} ms; "
         f"resident {row['resident_megabytes']} MB"
     )
+    if "first_start_seconds" in row:
+        text += f"; the first {row['first_start_seconds']:.1f} s"
+    return text
 
 
 def _options() -> argparse.Namespace:
@@ -88,6 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--record", action="store_true")
     return parser.parse_args()
 

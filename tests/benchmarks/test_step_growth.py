@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from benchmarks import step_growth, trial_start
 
@@ -68,3 +69,10 @@ def test_short_runs_make_records_and_a_plot(tmp_path, monkeypatch):
     trial_start.main()
     [row] = json.loads((tmp_path / "start.json").read_text())["digits on cpu"]["rows"]
     assert row["resident_megabytes"] > 100
+
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    monkeypatch.setattr(sys, "argv", ["trial_start", *arguments, "--compile"])
+    trial_start.main()
+    recorded = json.loads((tmp_path / "start.json").read_text())
+    [compiled] = recorded["digits on cpu, compiled"]["rows"]
+    assert compiled.keys() == row.keys() | {"first_start_seconds"}
