@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# CIFAR-10 as files, train/<class>/*, for `make bench` on a machine with a GPU.
+IMAGES ?= cifar10
 INSTALLED := $(VENV)/.installed
 
 .PHONY: install demo test check lint types unit slow upstream bench clean
@@ -54,10 +56,13 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.memory --turns 3 --steps 4
 	$(BIN)/python -m benchmarks.trial_start
 	$(BIN)/python -m benchmarks.vmapped
-	$(BIN)/python -m benchmarks.vmapped --device cuda --settings "digits,cifar10"
+	$(BIN)/python -m benchmarks.vmapped --device cuda --settings "digits,cifar10" --precision bfloat16
 	$(BIN)/python -m benchmarks.trial_start --device cuda
 	$(BIN)/python -m benchmarks.step_time --turns 3 --device cuda --settings "digits,cifar10,cifar10 in batches of 512"
+	$(BIN)/python -m benchmarks.step_time --turns 3 --device cuda --compiled --settings cifar10
 	$(BIN)/python -m benchmarks.packing
+	$(BIN)/python -m benchmarks.parity --modes eager,captured
+	$(BIN)/python -m benchmarks.time_to_accuracy --images $(IMAGES)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.records import keep
-from benchmarks.step_time import endless_training, one_step_of, random_images
+from benchmarks.step_time import endless_training, random_images
 from ssl_core.training.device import set_up_process
 from tune_ssl import machine
 
@@ -86,13 +86,11 @@ def steps_of(method: str, precision: str, kind: str, steps: int) -> dict[str, fl
         precision=precision,
         threads=1,
     )
-    step = one_step_of(training)
-    for _ in range(WARM_UP):
-        step()
+    training.run(WARM_UP)
     pages, taken = _pages(), []
     for _ in range(steps):
         began = time.perf_counter()
-        step()
+        training.run(training.step + 1)
         taken.append(time.perf_counter() - began)
     return {
         "milliseconds": round(1000 * statistics.median(taken), 1),

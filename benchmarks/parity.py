@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def main() -> None:
         for seed in range(options.seeds)
         for mode in (one, other)
     ]
-    with ProcessPoolExecutor(options.processes) as pool:
+    with spawned(options.processes) as pool:
         accuracies = dict(zip(tasks, pool.map(accuracy, tasks), strict=True))
     for method in options.methods.split(","):
         differences = [
@@ -64,6 +65,11 @@ def main() -> None:
         print(as_text(row), flush=True)
         if options.record:
             keep(RECORD, f"{method}, {one} and {other}", row)
+
+
+def spawned(processes: int) -> ProcessPoolExecutor:
+    """Return processes that may use a GPU: those forked of one that has asked for GPUs may not."""
+    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
 
 
 def accuracy(task: tuple[str, str, int, int]) -> float:

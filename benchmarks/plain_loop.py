@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
+from tune_ssl.machine import usable_cpus
+
 WORKERS = 2
-"""Of each DataLoader: with none, loading would stand in the step's way."""
+"""Of each DataLoader on a CPU: with none, loading would stand in the step's way. A GPU's two share all cores."""
 
 
 class PlainBlock(nn.Module):
@@ -104,10 +106,18 @@ def augmentation(size: int, shift: int, flip: bool, noise: float, mean: Any, std
     return transforms.Compose(steps)
 
 
-def endless(dataset: Views, batch_size: int) -> Iterator[tuple[list[Tensor], Tensor]]:
-    """Yield batches for ever."""
-    sampler = RandomSampler(dataset, replacement=True, num_samples=10**9)
-    loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=WORKERS)
+def endless(
+    dataset: Views, batch_size: int, device: torch.device
+) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """Yield batches for ever, made on the CPU; for a GPU in pinned memory."""
+    on_gpu = device.type == "cuda"
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        sampler=RandomSampler(dataset, replacement=True, num_samples=10**9),
+        num_workers=max(WORKERS, usable_cpus() // 2) if on_gpu else WORKERS,
+        pin_memory=on_gpu,
+    )
     return iter(loader)
 
 
@@ -248,22 +258,39 @@ class PlainLoop:
             parameter.requires_grad_(False)
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
         self._weight = weight
-        self._labeled = endless(Views(*labeled, transform, 1), batch_size)
+        self._labeled: Iterator[Any] = endless(
+            Views(*labeled, transform, 1), batch_size, self._device
+        )
         self._unlabeled: Iterator[Any] = itertools.repeat(([], None))
         if views:
             none = np.zeros(len(unlabeled), np.int64)
-            self._unlabeled = endless(Views(unlabeled, none, transform, views), batch_size)
+            self._unlabeled = endless(
+                Views(unlabeled, none, transform, views), batch_size, self._device
+            )
 
     def batches(self, count: int) -> list[Tensor]:
         """Return the next labeled batches, augmented."""
         return [next(self._labeled)[0][0].to(self._device) for _ in range(count)]
 
+    def loaded_before(self, count: int) -> PlainLoop:
+        """Take the next batches over and over from now on, which lie on the device; return the loop."""
+        labeled = [next(self._labeled) for _ in range(count)]
+        unlabeled = [next(self._unlabeled) for _ in range(count)]
+        self._labeled = itertools.cycle([([self._moved(x)], self._moved(y)) for [x], y in labeled])
+        self._unlabeled = itertools.cycle(
+            [([self._moved(view) for view in views], None) for views, _ in unlabeled]
+        )
+        return self
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, non_blocking=True)
+
     def step(self) -> float:
         """Take one step and return its loss."""
         [x], y = next(self._labeled)
         u, _ = next(self._unlabeled)
-        x, y = x.to(self._device), y.to(self._device)
-        u = [view.to(self._device) for view in u]
+        x, y = self._moved(x), self._moved(y)
+        u = [self._moved(view) for view in u]
         labeled, unlabeled = self._losses(self.student, self._teacher, x, y, u, _draw(x, u))
         loss = labeled + self._weight * unlabeled
         self._optimizer.zero_grad()

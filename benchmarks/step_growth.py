@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.convolutions import convolutions_of
 from benchmarks.records import write_record
-from benchmarks.step_time import endless_training, one_step_of, random_images
+from benchmarks.step_time import endless_training, random_images, steps_of
 from benchmarks.turns import in_turns, is_there
 from ssl_core.data.prepare import SplitImages
 from ssl_core.training.device import set_up_process
@@ -69,7 +69,7 @@ def measure(shape: dict[str, int], options: argparse.Namespace) -> dict[str, Any
     network = trainings["float32"].student
     batch = torch.zeros(shape["batch"], *images.images.shape[1:], device=options.device)
     operations = sum(one.flops for one in convolutions_of(network, batch))
-    loops = {name: one_step_of(training) for name, training in trainings.items()}
+    loops = {name: steps_of(training) for name, training in trainings.items()}
     taken = in_turns(loops, steps=1, turns=options.turns, device=options.device)
     return {
         **shape,

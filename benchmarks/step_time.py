@@ -4,7 +4,8 @@
 
 Both train the same network on the same images with batches of the same size and the same number of
 threads, in turns of some steps, in one process; the figure is the median over turns of the ratio. The
-workers that load the plain loop's images have the machine's other cores to themselves.
+workers that load the plain loop's images have the machine's other cores to themselves. On a GPU it is measured without
+loading, too: the images of its steps lie there before.
 Supervised training is measured against its ceiling, too: its own convolutions run alone in the same
 turns (``convolutions``), and beside it against the device's peak, a large matrix product (``peak``). How near
 to the ceiling a step could come at best is told by the least passes over memory that the other layers take
@@ -33,7 +34,7 @@ from benchmarks.convolutions import bare_step, convolutions_of, matrix_product
 from benchmarks.passes import bare_passes, passes_of
 from benchmarks.plain_loop import METHODS, PlainLoop, PlainWideResNet, augmentation
 from benchmarks.records import keep
-from benchmarks.turns import discard, in_turns, is_there
+from benchmarks.turns import discard, in_turns, is_there, repeated
 from ssl_core.data.prepare import SplitImages, prepare
 from ssl_core.names import PRECISIONS, parse_model_name
 from ssl_core.training.config import TrainingConfig
@@ -59,6 +60,8 @@ MATRIX_SIZES = {"cuda": 8192, "cpu": 1024}
 """Of the matrix product that stands for a device's peak."""
 SECONDS_BETWEEN_TURNS = 0.3
 """In which the plain loop's workers load ahead and come to rest, so that they disturb no other."""
+BATCHES_LOADED = 8
+"""That the plain loop has on a GPU before it begins, where it is measured without its loading, too."""
 STEPS_ON_A_GPU = 20
 """So many times the steps of a turn are taken on a GPU, without a pause: an idle one slows its clock."""
 
@@ -94,33 +97,40 @@ def measure(
     ours = {precision: precision for precision in precisions}
     seconds_to_compile = {}
     of_the_peak: dict[str, float] = {}  # a step's operations over those of the matrix product
-    loops: dict[str, Callable[[], None]] = {
-        "plain": one_plain_step_of(plain_loop(method, images, model, batch_size, options.device))
-    }
+    plain = plain_loop(method, images, model, batch_size, options.device)
+    loops: dict[str, Callable[[int], None]] = {"plain": plain_steps_of(plain)}
+    on_gpu = options.device.startswith("cuda")
+    if on_gpu:
+        without = plain_loop(method, images, model, batch_size, options.device)
+        loops["plain without loading"] = plain_steps_of(without.loaded_before(BATCHES_LOADED))
+    if options.compiled:
+        torch._dynamo.reset()  # what an earlier method compiled
     for precision in precisions:
         training = _ours(setting, method, images, precision, options)
-        loops[precision] = one_step_of(training)
+        loops[precision] = steps_of(training)
         alone = _ours(setting, method, images, precision, options, batch_size=2)
-        loops[f"{LAUNCHES} {precision}"] = one_step_of(alone)
+        loops[f"{LAUNCHES} {precision}"] = steps_of(alone)
         if method == "supervised":
             own = convolutions_of(training.student, _batch(images, batch_size, options.device))
             device = torch.device(options.device)
-            loops[f"{CONVOLUTIONS} {precision}"] = bare_step(own, DTYPES[precision], device)
+            loops[f"{CONVOLUTIONS} {precision}"] = repeated(
+                bare_step(own, DTYPES[precision], device)
+            )
             few = convolutions_of(training.student, _batch(images, 2, options.device))
-            loops[f"{OF_TWO} {precision}"] = bare_step(few, DTYPES[precision], device)
+            loops[f"{OF_TWO} {precision}"] = repeated(bare_step(few, DTYPES[precision], device))
             others = passes_of(training.student, _batch(images, batch_size, options.device))
-            loops[f"{PASSES} {precision}"] = bare_passes(others, DTYPES[precision], device)
+            loops[f"{PASSES} {precision}"] = repeated(
+                bare_passes(others, DTYPES[precision], device)
+            )
             size = MATRIX_SIZES.get(device.type, 1024)
-            loops[f"{PEAK} {precision}"] = matrix_product(size, DTYPES[precision], device)
+            loops[f"{PEAK} {precision}"] = repeated(matrix_product(size, DTYPES[precision], device))
             of_the_peak[precision] = sum(one.flops for one in own) / (2 * size**3)
         if options.compiled:
             compiled = f"{COMPILED} {precision}"
-            torch._dynamo.reset()  # what an earlier method compiled
             training = _ours(setting, method, images, precision, options, compile=True)
-            loops[compiled] = one_step_of(training)
+            loops[compiled] = steps_of(training)
             ours[compiled] = precision
             seconds_to_compile[compiled] = round(_seconds_of(training, 2), 1)
-    on_gpu = options.device.startswith("cuda")
     taken = in_turns(
         loops,
         steps=steps * (STEPS_ON_A_GPU if on_gpu else 1),
@@ -138,6 +148,9 @@ def measure(
         },
         "times_faster": {
             name: round(_median_ratio(taken["plain"], taken[name]), 2) for name in ours
+        },
+        "quartiles_of_times_faster": {
+            name: _quartiles(taken["plain"], taken[name]) for name in ours
         },
     }
     if method == "supervised":
@@ -215,6 +228,7 @@ def random_images(count: int = 2000, size: int = 32) -> SplitImages:
         max_shift=max(1, size // 16),
         flip=True,
         noise=0.15,
+        whitens=False,
         megabytes=0,
     )
     return shapes.random_images(count)
@@ -242,9 +256,9 @@ def plain_loop(
     )
 
 
-def one_plain_step_of(loop: PlainLoop) -> Callable[[], None]:
-    """Return what takes one step of the plain loop."""
-    return lambda: discard(loop.step())
+def plain_steps_of(loop: PlainLoop) -> Callable[[int], None]:
+    """Return what takes steps of the plain loop."""
+    return repeated(lambda: discard(loop.step()))
 
 
 def _ours(
@@ -276,9 +290,9 @@ def endless_training(images: SplitImages, **settings: Any) -> Training:
     return Training(TrainingConfig.from_record({"max_steps": 10**6} | settings), images)
 
 
-def one_step_of(training: Training) -> Callable[[], None]:
-    """Return what takes one step of a training."""
-    return lambda: training.run(training.step + 1)
+def steps_of(training: Training) -> Callable[[int], None]:
+    """Return what takes steps of a training, as a worker does: many in one call."""
+    return lambda count: training.run(training.step + count)
 
 
 def _seconds_of(training: Training, steps: int) -> float:
@@ -294,6 +308,11 @@ def _batch(images: SplitImages, size: int, device: str) -> torch.Tensor:
 
 def _median_ratio(slower: list[float], faster: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(slower, faster, strict=True))
+
+
+def _quartiles(slower: list[float], faster: list[float]) -> list[float]:
+    ratios = [one / other for one, other in zip(slower, faster, strict=True)]
+    return [round(float(bound), 2) for bound in np.quantile(ratios, (0.25, 0.75))]
 
 
 def _capability(device: str) -> str:

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.plain_loop import accuracy, begin_alike
 from benchmarks.records import keep
-from benchmarks.step_time import endless_training, one_plain_step_of, one_step_of, plain_loop
+from benchmarks.step_time import endless_training, plain_loop, plain_steps_of, steps_of
 from benchmarks.turns import is_there, wait
 from ssl_core.data.augment import normalise
 from ssl_core.data.folder import load_training_images
@@ -38,9 +38,9 @@ METHOD, LEARNING_RATE, WEIGHT_DECAY = "supervised", 1e-3, 1e-2
 
 
 class Loop(NamedTuple):
-    """One training: what takes a step, and what measures it."""
+    """One training: what takes so many steps, and what measures it."""
 
-    step: Callable[[], None]
+    take: Callable[[int], None]
     measure: Callable[[], float]
 
 
@@ -97,8 +97,8 @@ def loops(shared: SplitImages, seed: int, options: argparse.Namespace) -> dict[s
         return accuracy(plain.student, images, labels)
 
     return {
-        "plain": Loop(one_plain_step_of(plain), measure_plain),
-        "ours": Loop(one_step_of(ours), lambda: float(ours.report().evaluated.accuracy)),
+        "plain": Loop(plain_steps_of(plain), measure_plain),
+        "ours": Loop(steps_of(ours), lambda: float(ours.report().evaluated.accuracy)),
     }
 
 
@@ -111,8 +111,7 @@ def trained_in_turns(trained: dict[str, Loop], options: argparse.Namespace) -> d
         for name, loop in trained.items():
             wait(options.device)
             began = time.perf_counter()
-            for _ in range(options.every):
-                loop.step()
+            loop.take(options.every)
             wait(options.device)
             spent = time.perf_counter() - began
             curve = curves[name]

@@ -9,7 +9,7 @@ import torch
 
 
 def in_turns(
-    loops: Mapping[str, Callable[[], None]],
+    loops: Mapping[str, Callable[[int], None]],
     *,
     steps: int,
     turns: int,
@@ -20,25 +20,33 @@ def in_turns(
     """Return the seconds of a step of each loop in each turn, the device waited for.
 
     Args:
-        loops: each takes one step when it is called.
+        loops: each takes as many steps as it is told to.
         steps: of a turn.
         warm_up: steps before the first turn: memory, a loader's workers, on a GPU the captured step.
         pause: seconds before each turn.
     """
     taken: dict[str, list[float]] = {name: [] for name in loops}
-    for step in loops.values():
-        for _ in range(warm_up):
-            step()
+    for take in loops.values():
+        take(warm_up)
     for _ in range(turns):
-        for name, step in loops.items():
+        for name, take in loops.items():
             time.sleep(pause)
             wait(device)
             began = time.perf_counter()
-            for _ in range(steps):
-                step()
+            take(steps)
             wait(device)
             taken[name].append((time.perf_counter() - began) / steps)
     return taken
+
+
+def repeated(step: Callable[[], None]) -> Callable[[int], None]:
+    """Return what takes as many steps as it is told to, of what takes one."""
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            step()
+
+    return take
 
 
 def is_there(device: str) -> bool:

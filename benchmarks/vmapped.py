@@ -24,8 +24,9 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.convolutions import at_once
 from benchmarks.records import keep
-from benchmarks.turns import in_turns, is_there
+from benchmarks.turns import in_turns, is_there, repeated
 from ssl_core.models.wide_resnet import WideResNet, build_model
+from ssl_core.names import PRECISIONS
 from ssl_core.training.device import set_up_process
 
 RECORD = Path(__file__).with_name("vmapped.json")
@@ -47,7 +48,8 @@ def main() -> None:
         for row in rows:
             print(as_text(setting, row), flush=True)
         if options.record:
-            keep(RECORD, f"{setting} on {options.device}", {"rows": rows})
+            precision = "" if options.precision == "float32" else f", {options.precision}"
+            keep(RECORD, f"{setting} on {options.device}{precision}", {"rows": rows})
 
 
 def measure(setting: str, count: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -65,10 +67,12 @@ def measure(setting: str, count: int, options: argparse.Namespace) -> dict[str, 
     ]
     images = torch.randn(count, BATCH_SIZE, channels, side, side, device=device)
     labels = torch.randint(CLASSES, (count, BATCH_SIZE), device=device)
-    loops = {
-        "alone": at_once(one_after_the_other(networks, images, labels), device),
-        "together": at_once(in_one_program(networks, images, labels)[0], device),
-    }
+    loops = {}
+    for name, run in (
+        ("alone", one_after_the_other(networks, images, labels)),
+        ("together", in_one_program(networks, images, labels)[0]),
+    ):
+        loops[name] = repeated(at_once(in_precision(run, options.precision, device), device))
     taken = in_turns(loops, steps=options.steps, turns=options.turns, device=options.device)
     ratios = [one / other for one, other in zip(taken["together"], taken["alone"], strict=True)]
     return {
@@ -78,6 +82,18 @@ def measure(setting: str, count: int, options: argparse.Namespace) -> dict[str, 
         },
         "together_over_alone": round(statistics.median(ratios), 2),
     }
+
+
+def in_precision(
+    run: Callable[[], None], precision: str, device: torch.device
+) -> Callable[[], None]:
+    """Return a run whose passes are in that precision."""
+
+    def cast() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            run()
+
+    return cast
 
 
 def one_after_the_other(
@@ -134,6 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--settings", default="digits")
     parser.add_argument("--counts", default="1,2,4,8")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--turns", type=int, default=9)

@@ -915,8 +915,8 @@ MUTANTS = (
     Mutant(
         "ema updated before the optimiser's step",
         "ssl_core/training/step.py",
-        'self._optimizer.step()\n        with record_function("ema"):\n            weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight\n            self.ema.move(self.student, weight)',
-        'weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight\n            self.ema.move(self.student, weight)\n        with record_function("ema"):\n            self._optimizer.step()',
+        'self._optimizer.step()\n        with record_function("ema"):\n            weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight\n            self.ema.move(weight)',
+        'weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight\n            self.ema.move(weight)\n        with record_function("ema"):\n            self._optimizer.step()',
     ),
     Mutant(
         "a captured step keeps its progress",

@@ -123,6 +123,12 @@ def computes_in_bfloat16() -> bool:
     return flags is not None and bool({"avx512_bf16", "amx_bf16"} & set(flags[1].split()))
 
 
+def mps_runs() -> bool:
+    """Return whether NVIDIA's Multi-Process Service serves this host; without it processes take turns on a GPU."""
+    pipes = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
+    return (Path(pipes) / "control").exists()
+
+
 def gpus_compute_in_bfloat16() -> bool:
     """Return whether all NVIDIA GPUs of this host do: compute capability 8.0 or later."""
     capabilities = [float(found) for found in _of_gpus("compute_cap")]
@@ -131,7 +137,8 @@ def gpus_compute_in_bfloat16() -> bool:
 
 def missing_to_compile() -> str | None:
     """Return what torch's compiler would miss on this host, None where it would find all."""
-    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    [compiler, *_] = os.environ.get("CXX", "").split() or [usual]
     if shutil.which(compiler) is None:
         return f"no C++ compiler ({compiler})"
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
@@ -216,7 +223,17 @@ def command_path(name: str) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a device had too little memory; torch need not be loaded to ask.
 
-    Where not torch's allocator but CUDA or a library of it was refused memory, the message says so.
+    Where not torch's allocator but CUDA or a library of it was refused memory, the message says so. What the error was
+    raised from, or while it was handled, counts: a capture of a graph that memory ends is an error of its own.
     """
+    seen: list[BaseException] = []
+    chained: BaseException | None = error
+    while chained is not None and chained not in seen:
+        seen.append(chained)
+        chained = chained.__cause__ or chained.__context__
+    return any(_says_out_of_memory(one) for one in seen)
+
+
+def _says_out_of_memory(error: BaseException) -> bool:
     said = any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
     return said or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)

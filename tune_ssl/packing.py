@@ -25,7 +25,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from ssl_core.data.prepare import SplitImages
-from ssl_core.data.recipe import Augmentation, Normalisation
+from ssl_core.data.recipe import Augmentation, Normalisation, Preprocessing, Whitening
 from tune_ssl import machine
 
 SECONDS = 4.0
@@ -108,6 +108,7 @@ class Shapes:
     max_shift: int
     flip: bool
     noise: float
+    whitens: bool
     megabytes: int
 
     @classmethod
@@ -121,8 +122,15 @@ class Shapes:
             max_shift=how.max_shift,
             flip=how.flip,
             noise=how.noise,
+            whitens=isinstance(shared.normalisation, Whitening),
             megabytes=shared.images.nbytes // 2**20,
         )
+
+    def _preprocessing(self) -> Preprocessing:
+        if not self.whitens:
+            return Normalisation(mean=(127.5,) * self.channels, std=(64.0,) * self.channels)
+        inputs = self.channels * self.side**2
+        return Whitening(mean=np.zeros(inputs, np.float32), matrix=np.eye(inputs, dtype=np.float32))
 
     def random_images(self, count: int = 1000) -> SplitImages:
         """Return random pixels of these shapes."""
@@ -140,7 +148,7 @@ class Shapes:
             validation_labels=labels[-few:],
             class_names=tuple(map(str, range(self.num_classes))),
             augmentation=Augmentation(max_shift=self.max_shift, flip=self.flip, noise=self.noise),
-            normalisation=Normalisation(mean=(127.5,) * self.channels, std=(64.0,) * self.channels),
+            normalisation=self._preprocessing(),
             skipped=(),
             fingerprint="",
         )
@@ -301,7 +309,9 @@ def _key(record: Mapping[str, Any], shapes: Shapes, device_name: str, most: int)
         "compile",
     )  # some add a view or a pass
     parts |= {name: record.get(name) for name in further}
-    parts |= {"device": device_name, "most": most, "torch": machine.versions()["torch"]}
+    found = machine.versions()
+    parts |= {name: found[name] for name in ("tune-ssl", "torch")}
+    parts |= {"device": device_name, "most": most, "mps": machine.mps_runs()}
     return json.dumps(parts, sort_keys=True)
 
 

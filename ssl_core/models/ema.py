@@ -29,7 +29,7 @@ def warmed_up_decay(decay: float, updates: int) -> float:
 
 
 class EMA:
-    """A network that follows another; read by teachers and by evaluation, never trained.
+    """A network that follows the student; read by teachers and by evaluation, never trained.
 
     Only parameters are averaged. BatchNorm statistics are each network's own: those of the
     batch in training mode, recomputed before evaluation.
@@ -39,10 +39,12 @@ class EMA:
         self.network = copy.deepcopy(student).requires_grad_(False)
         self.decay = decay
         self.updates = 0
+        self._own: list[Tensor] = list(self.network.parameters())
+        self._followed: list[Tensor] = list(student.parameters())
 
-    def update(self, student: nn.Module) -> None:
+    def update(self) -> None:
         """Move towards the student by 1 - decay, after its optimiser step."""
-        self.move(student, self.next_weight())
+        self.move(self.next_weight())
 
     def next_weight(self) -> float:
         """Count an update and return how far it moves towards the student, in (0, 1]."""
@@ -50,12 +52,10 @@ class EMA:
         return 1.0 - warmed_up_decay(self.decay, self.updates - 1)
 
     @torch.no_grad()
-    def move(self, student: nn.Module, weight: float | Tensor) -> None:
+    def move(self, weight: float | Tensor) -> None:
         """Move towards the student by ``weight``; a captured step gives it as a 0-dim tensor."""
-        own: list[Tensor] = list(self.network.parameters())
-        new: list[Tensor] = list(student.parameters())
         if isinstance(weight, Tensor):  # _foreach_lerp_ takes no single one
-            torch._foreach_mul_(own, 1.0 - weight)
-            torch._foreach_add_(own, torch._foreach_mul(new, weight))
+            torch._foreach_mul_(self._own, 1.0 - weight)
+            torch._foreach_add_(self._own, torch._foreach_mul(self._followed, weight))
         else:
-            torch._foreach_lerp_(own, new, weight)
+            torch._foreach_lerp_(self._own, self._followed, weight)

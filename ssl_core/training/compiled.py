@@ -1,4 +1,4 @@
-"""Passes of a network compiled by torch (inductor): BatchNorm, activation and their neighbours in fewer passes over memory.
+"""A method's passes through its networks compiled by torch (inductor): BatchNorm, activation and their neighbours in fewer passes over memory.
 
 What is compiled for one network serves every later one of its shape in the same process, and lies in
 torch's cache on disk for other processes.
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ssl_core.algorithms.common import Network
 
 SHAPES_AT_MOST = 64
-"""Of one network: each batch size, precision and kind of gradient is compiled for itself. torch's own limit is 8."""
+"""Of all networks of a process: each architecture, batch size, precision and kind of gradient is compiled for itself.
+torch's own limit is 8."""
 
 
 def compiled(network: nn.Module, threads: int) -> Network:

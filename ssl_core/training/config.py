@@ -62,7 +62,7 @@ class TrainingConfig:
             network is measured; None to recompute them before each evaluation.
         evaluate: the network that is measured and exported, never the better of two.
         metric: what it is measured by; balanced_accuracy weighs every class alike.
-        compile: the step's passes by torch's compiler, see ``compiled.py``; other bits.
+        compile: the method's passes by torch's compiler, see ``compiled.py``; other bits.
         threads: CPU threads; results are bit-equal only at the same number.
         seed: weights, batches, augmentation and the method's own randomness.
         protocol: whose settings these are, for people; no training depends on it.

@@ -234,7 +234,7 @@ def _keeping_up(device: torch.device) -> Callable[[], None]:
     ahead: deque[torch.cuda.Event] = deque()
 
     def wait() -> None:
-        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # cores are shared
         done.record(torch.cuda.current_stream(device))
         ahead.append(done)
         if len(ahead) > STEPS_AHEAD:

@@ -312,7 +312,7 @@ class Step:
             self._optimizer.step()
         with record_function("ema"):
             weight = self._inputs.ema_weight if self._numbers_on_device else self._ema_weight
-            self.ema.move(self.student, weight)
+            self.ema.move(weight)
         with record_function("sums"):
             self._record(terms)
 

@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from benchmarks import parity
 
@@ -24,6 +25,13 @@ def test_the_interval_is_that_of_students_t():
 def test_it_must_lie_within_the_margin_on_both_sides(shift, equivalent):
     differences = [shift + 0.001 * sign for sign in (1, -1) * 10]
     assert parity.judged(differences)["equivalent"] is equivalent
+
+
+@pytest.mark.slow
+def test_its_processes_may_use_a_gpu_that_was_asked_for_here():
+    torch.cuda.is_available()
+    with parity.spawned(1) as pool:
+        assert not pool.submit(torch.cuda._is_in_bad_fork).result()
 
 
 @pytest.mark.slow

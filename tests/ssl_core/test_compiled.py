@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import shutil
 import sysconfig
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from ssl_core.algorithms.common import probabilities
+from ssl_core.algorithms.vat import XI_RELATIVE, adversarial_perturbation
 from ssl_core.data.prepare import prepare
+from ssl_core.divergences import DIVERGENCES
 from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.training.compiled import compiled
 from ssl_core.training.config import TrainingConfig
@@ -128,6 +134,26 @@ class TestCompiler:
             )
             length = sum(float(a.abs().sum()) for a in weights(other))
             assert 0 < apart < 1e-2 * length, algorithm
+
+    def test_vat_finds_the_direction_it_finds_in_double_precision(self):
+        """Its clean pass is compiled and its probing pass is not: that differs by less than what is probed."""
+        run = training("vat")
+        run.run(20)
+        images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+        directions = torch.randn(images.shape, generator=torch.Generator().manual_seed(6))
+        exact = copy.deepcopy(run.student).double()
+        one = self.direction(compiled(run.student, threads=1), images, directions)
+        other = self.direction(exact, images.double(), directions.double())
+        assert F.cosine_similarity(one.double(), other).min() > 0.999
+
+    @staticmethod
+    def direction(network, images, directions):
+        with torch.no_grad():
+            target = probabilities(network(images))
+        xi = XI_RELATIVE * math.sqrt(images[0].numel())
+        given = {"eps": 1.0, "xi": xi, "directions": directions}
+        found = adversarial_perturbation(DIVERGENCES["kl"], network, images, target, **given)
+        return found.flatten(1)
 
     def test_a_later_training_compiles_nothing(self):
         training("mean_teacher").run(1)

@@ -231,6 +231,39 @@ class TestCommands:
         assert machine.command_path("tool") == "tool"
 
 
+class TestOutOfMemory:
+    def test_what_an_error_was_raised_from_or_beside_counts(self):
+        full, other = RuntimeError("CUDA error: out of memory"), RuntimeError("capture ended")
+        assert machine.is_out_of_memory(full)
+        assert not machine.is_out_of_memory(other)
+        other.__context__ = full
+        assert machine.is_out_of_memory(other)
+        outer = RuntimeError("a step failed")
+        outer.__cause__ = other
+        assert machine.is_out_of_memory(outer)
+
+    def test_errors_that_name_each_other_end_the_search_for_it(self):
+        one, other = RuntimeError("a"), RuntimeError("b")
+        one.__context__, other.__context__ = other, one
+        assert not machine.is_out_of_memory(one)
+
+
+class TestSharedGpus:
+    @pytest.mark.parametrize(("runs", "words"), [(True, "share one"), (False, "take turns on one")])
+    def test_doctor_says_whether_processes_run_on_one_at_once(
+        self, tmp_path, monkeypatch, runs, words
+    ):
+        monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+        if runs:
+            (tmp_path / "control").touch()
+        monkeypatch.setattr(machine, "gpu_names", lambda: ["NVIDIA H100"])
+        [found] = [one for one in doctor.examine(tmp_path) if one.what == "gpus"]
+        assert found.found.startswith(f"NVIDIA H100; trials {words}")
+        monkeypatch.setattr(machine, "gpu_names", list)
+        [found] = [one for one in doctor.examine(tmp_path) if one.what == "gpus"]
+        assert found.found == "none; trials run on the CPU"
+
+
 class TestCompiler:
     @pytest.fixture
     def header(self, tmp_path, monkeypatch):
@@ -251,6 +284,10 @@ class TestCompiler:
     def test_the_compiler_is_that_of_the_environment(self, header, monkeypatch):
         monkeypatch.setenv("CXX", "icpx")
         assert machine.missing_to_compile() == "no C++ compiler (icpx)"
+
+    def test_it_may_be_called_by_another_program(self, header, monkeypatch):
+        monkeypatch.setenv("CXX", "g++ -march=native")
+        assert machine.missing_to_compile() is None
 
     def test_a_mac_has_another(self, header, monkeypatch):
         monkeypatch.setattr(sys, "platform", "darwin")

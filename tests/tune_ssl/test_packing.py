@@ -6,12 +6,15 @@ import dataclasses
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from ssl_core.data.recipe import Whitening
 from ssl_core.errors import UserError
 from tests.tune_ssl.fakes import small_config, tiny_images
 from tune_ssl import packing
+from tune_ssl.on_ray import packing as on_ray
 from tune_ssl.on_ray.cluster import Cluster
 from tune_ssl.packing import (
     Packing,
@@ -119,6 +122,32 @@ def test_random_images_have_the_shapes_of_the_search_s():
     assert set(random.labels) == set(range(shared.num_classes))
 
 
+def test_images_that_are_whitened_are_whitened_where_a_packing_is_measured():
+    size = int(np.prod(tiny_images().images.shape[1:]))
+    whitening = Whitening(mean=np.ones(size, np.float32), matrix=np.ones((size, size), np.float32))
+    shapes = Shapes.of(dataclasses.replace(tiny_images(), normalisation=whitening))
+    assert shapes.whitens
+    found = shapes.random_images(200).normalisation
+    assert isinstance(found, Whitening)
+    assert found.matrix.shape == whitening.matrix.shape
+    assert not SHAPES.whitens
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "kind"),
+    [
+        (["1"], ["NVIDIA T4", "NVIDIA H100"], "NVIDIA H100"),
+        (["GPU-8a56a4bc"], ["NVIDIA T4"], "NVIDIA T4"),
+        (["3"], ["NVIDIA T4"], "NVIDIA T4"),  # nvidia-smi counts others
+        ([], [], None),
+    ],
+)
+def test_a_packing_is_of_the_gpu_it_was_measured_on(monkeypatch, given, names, kind):
+    monkeypatch.setattr(on_ray, "gpu_names", lambda: names)
+    monkeypatch.setattr(on_ray.ray, "get_gpu_ids", lambda: given)
+    assert on_ray._name_of_the_gpu() == kind
+
+
 class TestProcesses:
     @pytest.mark.slow
     def test_trainings_run_side_by_side_and_say_their_rate_and_memory(self):
@@ -182,6 +211,13 @@ class TestMemory:
         self.calls.clear()
         self.ask()  # what was known before is still there
         assert not self.calls
+
+    def test_with_another_service_of_the_gpu_it_is_measured_anew(self, monkeypatch):
+        self.ask()
+        self.calls.clear()
+        monkeypatch.setattr(packing.machine, "mps_runs", lambda: True)
+        self.ask()
+        assert self.calls
 
     def test_what_does_not_matter_to_a_step_does_not_count(self):
         self.ask()

@@ -30,7 +30,14 @@ def measured_on_a_node(
     return found
 
 
+def _name_of_the_gpu() -> str | None:
+    """Return the kind of the GPU that this task was given, of a node that may have several kinds."""
+    names, given = gpu_names(), ray.get_gpu_ids()
+    numbers = [int(one) for one in given if str(one).isdigit()]
+    return names[numbers[0]] if numbers and numbers[0] < len(names) else next(iter(names), None)
+
+
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]
 def _measure(records: list[Mapping[str, Any]], shapes: Shapes, most: int) -> dict[str, Packing]:
-    device_name = next(iter(gpu_names()), processor_name())
+    device_name = _name_of_the_gpu() or processor_name()
     return trials_per_device(records, shapes, device_name=device_name, most=most)

@@ -669,6 +669,7 @@ def time_lines(comparison: Comparison) -> list[str]:
 
 
 def _seconds_per_step(settings: RunConfig, algorithm: str, shared: SplitImages) -> float:
+    from ssl_core.training.capture import WARM_UP_STEPS
     from ssl_core.training.config import TrainingConfig
     from ssl_core.training.device import set_up_process
     from ssl_core.training.loop import Training
@@ -682,9 +683,13 @@ def _seconds_per_step(settings: RunConfig, algorithm: str, shared: SplitImages) 
     config = TrainingConfig.from_record(settings.trial_record(default, settings.seed))
     set_up_process(config.threads)
     training = Training(config, shared)
-    training.run(1)  # the first step is slower
+    # The first step is slower, and those until one is captured.
+    before = 1 if config.device == "cpu" else WARM_UP_STEPS + 2
+    training.run(before)
+    assert training.finite is not None  # waits for the device
     began = time.monotonic()
-    training.run(1 + TIMED_STEPS)
+    training.run(before + TIMED_STEPS)
+    assert training.finite is not None
     return (time.monotonic() - began) / TIMED_STEPS
 
 

@@ -52,7 +52,12 @@ def _memory() -> Finding:
 
 def _gpus() -> Finding:
     names = machine.gpu_names()
-    return Finding("gpus", ", ".join(names) or "none; trials run on the CPU", True)
+    if not names:
+        return Finding("gpus", "none; trials run on the CPU", True)
+    shared = (
+        "share one by NVIDIA MPS" if machine.mps_runs() else "take turns on one, without NVIDIA MPS"
+    )
+    return Finding("gpus", f"{', '.join(names)}; trials {shared}", True)
 
 
 def _compiler() -> Finding:
