@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 
 import pytest
 import torch
@@ -13,11 +14,13 @@ from ssl_core.data.prepare import prepare
 from ssl_core.data.store import ImageStore
 from ssl_core.divergences import DIVERGENCES
 from ssl_core.names import ALGORITHM_NAMES
+from ssl_core.training.capture import WARM_UP_STEPS
 from ssl_core.training.checkpoint import from_bytes, to_bytes
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.device import limit_memory
 from ssl_core.training.loop import Training
 from ssl_core.training.step import KeptStep
+from tune_ssl.machine import is_out_of_memory
 
 pytestmark = [
     pytest.mark.gpu,
@@ -66,6 +69,19 @@ def test_a_captured_training_goes_as_one_whose_every_step_is_done_anew(algorithm
     for run in (captured, eager):
         run.run(8)  # later, kernels that add in another order have drifted apart
     one, other = captured.report().terms, eager.report().terms
+    assert one == pytest.approx(other, rel=0.05, abs=0.05)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler, which Triton needs")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+def test_compiled_passes_are_captured_and_go_as_others(algorithm, precision):
+    compiled = training(algorithm, compile=True, precision=precision)
+    usual = training(algorithm, precision=precision)
+    for run in (compiled, usual):
+        run.run(8)
+    assert compiled._device_step._replay is not None
+    one, other = compiled.report().terms, usual.report().terms
     assert one == pytest.approx(other, rel=0.05, abs=0.05)
 
 
@@ -168,6 +184,27 @@ def test_after_an_out_of_memory_error_the_next_training_is_as_any_other(monkeypa
     for run in (served, alone):
         run.run(8)
     assert served.report().terms == pytest.approx(alone.report().terms, rel=0.05, abs=0.05)
+
+
+def test_memory_that_ends_while_a_step_is_recorded_is_told_as_such(monkeypatch):
+    worker = Worker()
+    failing = worker.training("mean_teacher")
+    failing.run(WARM_UP_STEPS)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.autograd, "backward", _too_much_memory)
+        with pytest.raises(RuntimeError) as caught:
+            failing.run(WARM_UP_STEPS + 1)
+    assert is_out_of_memory(caught.value)
+    del failing, caught
+    served, alone = worker.training("mean_teacher"), training("mean_teacher")
+    for run in (served, alone):
+        run.run(8)
+    assert served.report().terms == pytest.approx(alone.report().terms, rel=0.05, abs=0.05)
+
+
+def _too_much_memory(*args, **kwargs) -> None:
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.empty(2 * total, dtype=torch.uint8, device="cuda")
 
 
 def _no_memory(*args, **kwargs) -> None:
