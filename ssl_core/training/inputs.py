@@ -39,6 +39,11 @@ class StepInputs:
         ema_weight: float,
     ) -> None:
         """Write the next step's values, all of them on the CPU, in place."""
-        integers = torch.cat([labeled, labels, unlabeled])
-        self._integers.copy_(integers, non_blocking=True)
-        self._numbers.copy_(torch.tensor([progress, rate, ema_weight]), non_blocking=True)
+        self._write(self._integers, torch.cat([labeled, labels, unlabeled]))
+        self._write(self._numbers, torch.tensor([progress, rate, ema_weight]))
+
+    @staticmethod
+    def _write(place: Tensor, values: Tensor) -> None:
+        # From pageable memory a copy to a GPU may wait for it.
+        values = values.pin_memory() if place.is_cuda else values
+        place.copy_(values, non_blocking=True)
