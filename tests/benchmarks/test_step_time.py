@@ -75,6 +75,12 @@ def test_the_page_shows_the_recorded_steps_and_what_bounds_them():
             for precision in ("float32", "bfloat16"):
                 cells += [f"{spent[precision]:.{places}f}", f"{faster[precision]:.2f}"]
             assert f"| {row['method']} | {' | '.join(cells)} |" in page
+    for row in recorded["cifar10 on cpu, compiled"]["rows"]:
+        spent, faster, it = row["milliseconds"], row["times_faster"], "compiled bfloat16"
+        cells = [f"{spent['bfloat16']:.0f}", f"{spent[it]:.0f}"]
+        cells += [f"{faster['bfloat16']:.2f}", f"{faster[it]:.2f}"]
+        cells += [f"{row['seconds_to_compile'][it]:.0f}"]
+        assert f"| {row['method']} | {' | '.join(cells)} |" in page
     most = recorded["digits on cpu"]["rows"][0]["times_faster_at_most"]
     assert f"would make {most['float32']:.2f} x" in page
     assert f"(bfloat16 {most['bfloat16']:.2f})" in page
