@@ -28,8 +28,11 @@ def compiled(network: nn.Module, threads: int) -> Network:
     Raises:
         torch._dynamo.exc.BackendCompilerFailed: at a pass, where there is no C++ compiler or no header of Python.
     """
-    torch._inductor.config.compile_threads = threads
-    torch._dynamo.config.recompile_limit = SHAPES_AT_MOST
+    from torch._dynamo import config as tracing_config  # here: they load slowly
+    from torch._inductor import config as kernel_config
+
+    kernel_config.compile_threads = threads
+    tracing_config.recompile_limit = SHAPES_AT_MOST
     # Of one size each, and as a whole: what cannot be compiled is an error and not slower in silence.
     whole = torch.compile(network, dynamic=False, fullgraph=True)
 
