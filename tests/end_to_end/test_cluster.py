@@ -23,6 +23,7 @@ from tests.end_to_end.command import (
     Running,
     environment,
     events,
+    needs_a_compiler,
     run,
     trial_events,
     trials_of,
@@ -210,6 +211,7 @@ def test_of_nodes_of_different_sizes_each_gets_what_fits(cluster: RunningCluster
     assert {trial.state for trial in trials_of(folder)} == {TrialState.COMPLETE}
 
 
+@needs_a_compiler
 def test_compiled_trials_run_where_there_is_a_compiler(cluster: RunningCluster, tmp_path: Path):
     cluster.add(CXX="no-such-compiler")
     search = (

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from tests.end_to_end.command import FAULTS, SMALL, outcome_of, run, trials_of
+from tests.end_to_end.command import FAULTS, SMALL, needs_a_compiler, outcome_of, run, trials_of
 
 pytestmark = pytest.mark.slow
 
@@ -156,6 +156,7 @@ def test_with_one_trial_at_a_time_a_search_is_reproducible(tmp_path: Path):
     assert outcome_of(tmp_path / "runs/one") == outcome_of(tmp_path / "runs/two")
 
 
+@needs_a_compiler
 def test_compiled_it_trains_goes_on_and_is_trained_again_where_there_is_a_compiler(tmp_path: Path):
     small = (*SMALL, "--compile", "--name", "compiled")
     refused = run(*small, "--trials", "2", cwd=tmp_path, CXX="no-such-compiler")

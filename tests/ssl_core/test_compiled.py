@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
-import sysconfig
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,12 +17,11 @@ from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.training.compiled import compiled
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.loop import Training
+from tune_ssl.machine import missing_to_compile
 
 STEPS = 3
 needs_a_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None
-    or not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists(),
-    reason="no C++ compiler, or no header of Python",
+    missing_to_compile() is not None, reason=f"this host has {missing_to_compile()}"
 )
 
 
