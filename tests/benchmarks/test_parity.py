@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import parity
+from ssl_core.names import ALGORITHM_NAMES
 
 
 def test_the_interval_is_that_of_students_t():
@@ -25,6 +27,21 @@ def test_the_interval_is_that_of_students_t():
 def test_it_must_lie_within_the_margin_on_both_sides(shift, equivalent):
     differences = [shift + 0.001 * sign for sign in (1, -1) * 10]
     assert parity.judged(differences)["equivalent"] is equivalent
+
+
+def test_compiled_trainings_are_as_accurate_as_the_page_says():
+    recorded = json.loads(parity.RECORD.read_text())
+    rows = [row for name, row in recorded.items() if name.endswith("bfloat16 and compiled")]
+    assert {row["method"] for row in rows} == set(ALGORITHM_NAMES)
+    assert all(row["equivalent"] for row in rows)
+    seeds = {row["method"]: row["seeds"] for row in rows}
+    assert seeds.pop("mixmatch") == 50
+    assert set(seeds.values()) == {20}
+    found = [100 * row["difference"] for row in rows]
+    low, high = max((row["interval"] for row in rows), key=lambda ends: ends[1] - ends[0])
+    page = (Path(__file__).parents[2] / "docs/speed.md").read_text()
+    told = f"{min(found):+.1f} to {max(found):+.1f} points, the widest interval {100 * low:+.1f} to {100 * high:+.1f}"
+    assert told in page
 
 
 @pytest.mark.slow
