@@ -84,10 +84,6 @@ def bare_step(
     prepared = [_prepared(one, dtype, device) for one in convolutions]
 
     def run() -> None:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=device.type == "cuda"):
-            call_all()
-
-    def call_all() -> None:
         for one, images, weight, gradient in prepared:
             torch.nn.functional.conv2d(images, weight, None, one.stride, one.padding)
             torch.ops.aten.convolution_backward(
@@ -104,7 +100,9 @@ def bare_step(
                 (one.needs_input_gradient, True, False),
             )
 
-    return at_once(run, device)
+    # On a GPU kernels are chosen while the run is warmed up and recorded.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=device.type == "cuda"):
+        return at_once(run, device)
 
 
 def at_once(run: Callable[[], None], device: torch.device) -> Callable[[], None]:

@@ -307,12 +307,16 @@ def _batch(images: SplitImages, size: int, device: str) -> torch.Tensor:
 
 
 def _median_ratio(slower: list[float], faster: list[float]) -> float:
-    return statistics.median(one / other for one, other in zip(slower, faster, strict=True))
+    return statistics.median(_ratios(slower, faster))
 
 
 def _quartiles(slower: list[float], faster: list[float]) -> list[float]:
-    ratios = [one / other for one, other in zip(slower, faster, strict=True)]
-    return [round(float(bound), 2) for bound in np.quantile(ratios, (0.25, 0.75))]
+    bounds = np.quantile(_ratios(slower, faster), (0.25, 0.75))
+    return [round(float(bound), 2) for bound in bounds]
+
+
+def _ratios(slower: list[float], faster: list[float]) -> list[float]:
+    return [one / other for one, other in zip(slower, faster, strict=True)]
 
 
 def _capability(device: str) -> str:

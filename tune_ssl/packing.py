@@ -302,12 +302,8 @@ def _key(record: Mapping[str, Any], shapes: Shapes, device_name: str, most: int)
         "optimizer",
     )
     parts = {name: record[name] for name in of_the_step} | asdict(shapes)
-    further = (
-        "batch_norm_momentum",
-        "normalisation",
-        "parameters",
-        "compile",
-    )  # some add a view or a pass
+    # Some of these add a view or a pass.
+    further = ("batch_norm_momentum", "normalisation", "parameters", "compile")
     parts |= {name: record.get(name) for name in further}
     found = machine.versions()
     parts |= {name: found[name] for name in ("tune-ssl", "torch")}

@@ -59,9 +59,8 @@ def test_a_short_run_makes_a_record_of_the_same_shape(tmp_path, monkeypatch, cap
         assert share == pytest.approx(flops / spent[precision] / peak, rel=0.2)
     assert "of_the_ceiling" not in mixmatch
     assert capsys.readouterr().out.count("faster than plain") == 2
-    assert (
-        len(compiled) == 8
-    )  # student and teacher of two methods in two precisions, and of no other training
+    # Student and teacher of two methods in two precisions, and of no other training.
+    assert len(compiled) == 8
 
 
 def test_the_page_shows_the_recorded_steps_and_what_bounds_them():

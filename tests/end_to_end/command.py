@@ -11,12 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from optuna.trial import FrozenTrial
 
 from tests.tune_ssl.fakes import records_of
 from tune_ssl.journal import MemoryJournal
-from tune_ssl.machine import missing_to_compile
 from tune_ssl.run import RunDirectory
 from tune_ssl.simulator import replay
 from tune_ssl.study import ATTEMPT, RESULT, SearchStudy, read_trials
@@ -27,9 +25,6 @@ FAULTS = os.pathsep.join(
     filter(None, [str(Path(__file__).with_name("faults")), os.environ.get("PYTHONPATH")])
 )
 """As PYTHONPATH, it lets the environment say where a search is harmed."""
-needs_a_compiler = pytest.mark.skipif(
-    missing_to_compile() is not None, reason=f"this host has {missing_to_compile()}"
-)
 SMALL = [
     *("--alg", "supervised", "--max-steps", "18", "--reduction-factor", "3"),
     "--no-dashboard",

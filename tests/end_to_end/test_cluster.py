@@ -23,11 +23,11 @@ from tests.end_to_end.command import (
     Running,
     environment,
     events,
-    needs_a_compiler,
     run,
     trial_events,
     trials_of,
 )
+from tests.marks import needs_a_compiler
 
 pytestmark = pytest.mark.slow
 

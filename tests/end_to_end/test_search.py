@@ -10,7 +10,8 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from tests.end_to_end.command import FAULTS, SMALL, needs_a_compiler, outcome_of, run, trials_of
+from tests.end_to_end.command import FAULTS, SMALL, outcome_of, run, trials_of
+from tests.marks import needs_a_compiler
 
 pytestmark = pytest.mark.slow
 

@@ -17,12 +17,9 @@ from ssl_core.names import ALGORITHM_NAMES
 from ssl_core.training.compiled import compiled
 from ssl_core.training.config import TrainingConfig
 from ssl_core.training.loop import Training
-from tune_ssl.machine import missing_to_compile
+from tests.marks import needs_a_compiler
 
 STEPS = 3
-needs_a_compiler = pytest.mark.skipif(
-    missing_to_compile() is not None, reason=f"this host has {missing_to_compile()}"
-)
 
 
 def training(algorithm: str, **changes) -> Training:

@@ -260,11 +260,11 @@ def _describe_protocol(config: RunConfig) -> list[str]:
 def describe_training(config: RunConfig) -> list[str]:
     """Return how every trial is trained and when it is measured: protocol, network, rungs."""
     rungs, batch = config.rungs(), config.resolved_batch_size
-    precision = "" if config.precision == "auto" else f" in {config.precision}"
-    precision += ", compiled" if config.compile else ""
+    how = "" if config.precision == "auto" else f" in {config.precision}"
+    how += ", compiled" if config.compile else ""
     return [
         *_describe_protocol(config),
-        f"network: {config.resolved_model}{precision}, {rungs[-1]} steps of {batch} labeled and "
+        f"network: {config.resolved_model}{how}, {rungs[-1]} steps of {batch} labeled and "
         f"{batch * config.unlabeled_ratio} unlabeled images",
         f"rungs: {', '.join(str(step) for step in rungs[:-1]) or 'none'}; full length {rungs[-1]}",
     ]

@@ -96,8 +96,10 @@ def train(
     from ssl_core.training.config import TrainingConfig
     from tune_ssl.trial import TrainingFactory
 
-    changes = {"seed": seed, "split_seed": split_seed, "data_dir": data_dir, "device": device}
-    changes["compile"] = compile
+    changes = {
+        **{"seed": seed, "split_seed": split_seed, "data_dir": data_dir},
+        **{"device": device, "compile": compile},
+    }
     _check_whole(record)
     given = configuration_of(record) | {k: v for k, v in changes.items() if v is not None}
     config = TrainingConfig.from_record(given)
